@@ -1,0 +1,91 @@
+"""Reads genres out of a prompt by name, and bars the items that do not fit: what a hard filter can do with the words alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from bench import registry
+from bench.cards import Settings
+from bench.contracts import NEGATIVE, Bools, Catalogue, Router
+
+# Everyday names of labels whose own name people seldom say.
+ALIASES = {
+    "children's": ("children", "kids", "kids'"),
+    "sci-fi": ("science fiction", "scifi", "sci fi"),
+    "film-noir": ("noir", "film noir"),
+    "animation": ("animated", "cartoon", "cartoons"),
+}
+
+
+class RoutedSettings(Settings):
+    """Settings of models that read a genre and a polarity from the prompt."""
+
+    router: str = Field("offline", description="what decides the polarity of a prompt")
+    match: Literal["all", "any", "exact"] = Field(
+        "all", description="items meant by several genres: those with all, with any, or with exactly these"
+    )
+
+
+def labels_of(catalogue: Catalogue) -> tuple[dict[str, Any], Bools]:
+    """What has to be kept of a catalogue to filter by label: names, and membership bool [V, L]."""
+    return {"names": list(catalogue.label_names)}, catalogue.label_matrix()
+
+
+def _forms(name: str) -> list[str]:
+    """A label as it may stand in a sentence: its name, its plural, its aliases; lower case."""
+    base = name.lower()
+    plural = base[:-1] + "ies" if base.endswith("y") else base + "s"
+    return [base, plural, *ALIASES.get(base, ())]
+
+
+class GenreParser:
+    """Turns prompts into sets of allowed items.
+
+    Args:
+        names: label names, L of them.
+        has: membership of items in labels, bool [V, L].
+        settings: how several genres are meant, and which router decides the polarity.
+    """
+
+    def __init__(self, names: Sequence[str], has: npt.NDArray[Any], settings: RoutedSettings) -> None:
+        self.has, self.match = np.asarray(has, bool), settings.match
+        forms = {form: label for label, name in enumerate(names) for form in _forms(name)}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self.forms = forms
+        self.pattern = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])", re.IGNORECASE)
+        self.router: Router = registry.get("routers", settings.router)()
+
+    def labels(self, prompt: str) -> list[int]:
+        """Labels that the prompt names, in label order."""
+        return sorted({self.forms[found.lower()] for found in self.pattern.findall(prompt)})
+
+    def allowed(
+        self, prompts: tuple[str, ...] | None, size: int
+    ) -> tuple[Bools, dict[str, npt.NDArray[Any]]]:
+        """Items that each prompt leaves, bool [B, V]; and the routed polarity and its confidence.
+
+        A prompt that names no known genre bars nothing.
+        """
+        if prompts is None:
+            return np.ones((size, len(self.has)), bool), {}
+        texts, index = np.unique(np.asarray(prompts, object).astype(str), return_inverse=True)
+        polarity, confidence = self.router.route([str(text) for text in texts])
+        rules = np.stack([self._rule(str(text), int(side)) for text, side in zip(texts, polarity, strict=True)])
+        return rules[index], {"polarity": polarity[index], "confidence": confidence[index]}
+
+    def _rule(self, prompt: str, polarity: int) -> Bools:
+        labels = self.labels(prompt)
+        if not labels:
+            return np.ones(len(self.has), bool)
+        named = self.has[:, labels]
+        meant = named.any(1) if self.match == "any" else named.all(1)
+        if self.match == "exact":
+            meant &= self.has.sum(1) == len(labels)
+        rule: Bools = ~meant if polarity == NEGATIVE else meant
+        return rule

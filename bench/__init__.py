@@ -1,0 +1,42 @@
+"""The harness of the benchmark: `bench.run(task="pos", model="dpr_sas")` evaluates, training first where needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.runs import Run
+
+__all__ = ["__version__", "run"]
+
+
+def run(*, task: str, model: str, **options: Any) -> Run:
+    """Evaluate a model on a task, as `bench run` does; a finished run is read from disk.
+
+    Args:
+        task: a registered task ("seq", "pos", "neg").
+        model: a registered model.
+        **options: fields of `bench.runner.RunConfig`: dataset, data_dir, protocol, prompt_kind, windows, seed, limit,
+            refit, out, settings, device, batch_size.
+
+    Returns:
+        The run: its directory and its result.
+
+    Raises:
+        InputError: an unknown name, option or setting.
+        CheckError: the model failed; what was ranked before is kept.
+    """
+    from bench.runner import RunConfig, execute
+
+    return execute(RunConfig.build(task=task, model=model, **options))
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("promptrec-bench")
+        except PackageNotFoundError:
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

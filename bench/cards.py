@@ -1,0 +1,109 @@
+"""Cards: what a task, model, dataset or encoder says about itself. Read by people (`bench show`) and by the board."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.errors import InputError, unknown_name
+
+Information = Literal["none", "prompt", "oracle"]
+
+
+class Card(BaseModel):
+    """Fields that every card has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: int = 1
+    summary: str
+    citation: str = ""
+    licence: str = ""
+
+
+class TaskCard(Card):
+    """A task: what is asked, what counts as right, and the evidence behind the choices (`notes`)."""
+
+    main_metric: str
+    metrics: tuple[str, ...]
+    prompted: bool
+    notes: tuple[str, ...] = ()
+
+
+class ModelCard(Card):
+    """A recommender. `information` is what it is told about the request beyond the history.
+
+    `none`: nothing; `prompt`: the text of the prompt; `oracle`: the task's own label behind the prompt.
+    """
+
+    information: Information
+    training_datasets: tuple[str, ...] = ("the dataset it is run on",)
+    needs: tuple[str, ...] = ()
+    settings: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
+class DatasetCard(Card):
+    """A dataset and where it comes from."""
+
+    domain: Literal["film", "news", "book"]
+    source: str
+    sha256: str = ""
+    windows: tuple[int, ...] = (3, 5, 10)
+
+
+class EncoderCard(Card):
+    """A sentence encoder; `sha256` is that of its weights where the project pins them."""
+
+    dimension: int | None = None
+    sha256: str = ""
+
+
+class JudgeCard(Card):
+    """A judge of recommendation lists."""
+
+    is_llm: bool
+
+
+class RouterCard(Card):
+    """A router: decides from its text alone whether a prompt asks for something or refuses it."""
+
+
+class Settings(BaseModel):
+    """Base of every settings model: unknown keys are refused, values are checked, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, owner: str, values: dict[str, Any]) -> Self:
+        """Build the settings of `owner` from strings such as those of `--set`.
+
+        A dotted key reaches into nested settings: `backbone.epochs=5`.
+
+        Raises:
+            InputError: an unknown key (with a suggestion) or a value that does not fit.
+        """
+        nested: dict[str, Any] = {}
+        for key, value in values.items():
+            known: type[BaseModel] = cls
+            at = nested
+            *outer, last = key.split(".")
+            for depth, part in enumerate([*outer, last]):
+                if part not in known.model_fields:
+                    prefix = ".".join([*outer, last][:depth])
+                    raise unknown_name(f"setting of {owner}{'.' if prefix else ''}{prefix}", part, known.model_fields)
+                inner = known.model_fields[part].annotation
+                if depth < len(outer):
+                    if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+                        raise InputError(f"setting {part} of {owner} has no settings of its own, so {key!r} means nothing.")
+                    known = inner
+                    at = at.setdefault(part, {})
+            at[last] = value
+        try:
+            return cls.model_validate(nested)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise InputError(f"setting {key} of {owner}: {first['msg']} (got {first['input']!r}).") from None

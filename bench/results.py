@@ -1,0 +1,137 @@
+"""The result of a run: a versioned shape that the command line prints, the board reads, and a stranger can check."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.atomic import atomic_write
+from bench.cards import Information
+from bench.errors import InputError
+from bench.statistics import Estimate
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).parent / "schemas" / "result.schema.json"
+
+Protocol = Literal["paper", "strict"]
+Condition = Literal["none", "genre", "genres", "tag", "oracle", "free"]
+Source = Literal["measured", "published", "submitted"]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class MetricValue(_Shape):
+    """A mean over n examples with its 95 % interval; null where it applies to none. `failed` of the n had no answer."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int = Field(ge=0)
+    failed: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> MetricValue:
+        """From an estimate, NaN becoming null."""
+        value, low, high = (
+            None if math.isnan(number) else number for number in (estimate.value, estimate.low, estimate.high)
+        )
+        return cls(value=value, low=low, high=high, n=estimate.n, failed=estimate.failed)
+
+
+class Health(_Shape):
+    """What the harness took out of the rankings before scoring (places), and the examples with empty places (`short`)."""
+
+    seen: int = 0
+    duplicate: int = 0
+    out_of_catalogue: int = 0
+    short: int = 0
+
+
+class Share(_Shape):
+    """A share of n."""
+
+    accuracy: float
+    n: int
+
+
+class RouterReport(_Shape):
+    """How often the model's own reading of a prompt's polarity was right."""
+
+    accuracy: float
+    n: int
+    by_polarity: dict[Literal["positive", "negative"], Share]
+
+
+class Result(_Shape):
+    """One run."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    task: str
+    task_version: int
+    model: str
+    model_version: int
+    dataset: str
+    protocol: Protocol
+    condition: Condition
+    source: Source
+    information: Information
+    encoder: str | None = None
+    seed: int
+    limit: int | None = None
+    examples: int
+    settings: dict[Literal["task", "model"], dict[str, Any]]
+    dataset_fingerprint: str
+    targets_digest: str
+    prompts_digest: str | None = None
+    metrics: dict[str, MetricValue]
+    per_window: dict[str, dict[str, MetricValue]]
+    health: Health
+    router: RouterReport | None = None
+    judge: dict[str, Any] | None = None
+    provenance: dict[str, Any]
+    cost: dict[str, Any] = {}
+    timing: dict[str, float] = {}
+
+    def to_json(self) -> str:
+        """One JSON document, indented, without NaN."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write a result whole or not at all."""
+    atomic_write(path, result.to_json())
+
+
+def read_result(path: Path) -> Result:
+    """Read a result.
+
+    Raises:
+        InputError: the file is absent, is no JSON, or a key of it is wrong; the message names file and key.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: the run is not finished; give its command again.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable as JSON: {error}") from None
+    newer = values.get("schema_version") if isinstance(values, dict) else None
+    if isinstance(newer, int) and newer > SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {newer}, this is {SCHEMA_VERSION}: upgrade promptrec-bench.")
+    try:
+        return Result.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the document"
+        raise InputError(f"{path}: {key}: {first['msg']}.") from None
+
+
+def schema() -> str:
+    """The JSON Schema of a result, as kept in `bench/schemas/result.schema.json`."""
+    return json.dumps(Result.model_json_schema(), indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,326 @@
+"""One run, from a configuration to a result: fit or load, rank in batches, keep every batch, score.
+
+Same configuration, same run: a finished one is read from disk, an interrupted one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bench import journal, provenance, rankings, registry, scoring
+from bench.cards import Settings
+from bench.contracts import Dataset, Examples, Progress, Ranking, Recommender, Task
+from bench.errors import CheckError, InputError
+from bench.identity import prompts_digest, run_identity, targets_digest
+from bench.progress import SilentProgress
+from bench.ranking import clean
+from bench.runs import JOURNAL, MODELS, PARTS, RANKINGS, RESULT, RUNS, SCORES, Run, finished
+from bench.store import Store, resolve_device
+
+# Metrics go to 20, so that is how far every ranking is kept.
+DEPTH = 20
+TASK_PREFIX = "task."
+
+Span = tuple[int, int]
+
+
+class RunConfig(Settings):
+    """What `bench run` is told. None means "not given": the task's, or the dataset's, own default holds.
+
+    `settings` are the model's own; a key that begins with "task." is one of the task's.
+    """
+
+    task: str
+    model: str
+    dataset: str = "mini"
+    data_dir: Path | None = None
+    protocol: Literal["paper", "strict"] | None = None
+    prompt_kind: str | None = None
+    windows: tuple[int, ...] | None = None
+    seed: int = Field(default=0, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    refit: bool = False
+    out: Path = Path("results")
+    settings: dict[str, Any] = Field(default_factory=dict)
+    llm: str | None = None
+    llm_config: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int = Field(default=512, ge=1)
+
+    @classmethod
+    def build(cls, **values: Any) -> RunConfig:
+        """Check the values.
+
+        Raises:
+            InputError: an unknown option, or a value that does not fit.
+        """
+        config = cls.parse("bench run", values)
+        assert isinstance(config, RunConfig)
+        return config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration with its names looked up, its settings checked and its data loaded; no model is loaded yet."""
+
+    config: RunConfig
+    task: Task
+    task_settings: Settings
+    model: type[Any]
+    model_settings: Settings
+    dataset: Dataset
+    protocol: str
+    identity: str
+
+    @property
+    def run(self) -> str:
+        """The run's id, also the name of its folder."""
+        return f"{self.config.task}-{self.config.model}-{self.config.dataset}-{self.identity[:10]}"
+
+    @property
+    def directory(self) -> Path:
+        """The run's folder."""
+        return self.config.out / RUNS / self.run
+
+    @property
+    def condition(self) -> str:
+        """The information condition that the numbers belong to; "none" in a task without prompts."""
+        own = str(getattr(self.task, "condition", "free" if self.task.card.prompted else "none"))
+        return "oracle" if own != "none" and self.model.card.information == "oracle" else own
+
+
+def make_plan(config: RunConfig, progress: Progress) -> Plan:
+    """Look everything up and check it.
+
+    Raises:
+        InputError: an unknown name, a flag that the task does not take, a wrong setting, missing or malformed data.
+    """
+    task_class, model = registry.get("tasks", config.task), registry.get("models", config.model)
+    registry.get("datasets", config.dataset)
+    model_settings = model.Settings.parse(config.model, _model_values(config, model))
+    task_values = _task_values(config, task_class)
+    dataset = scoring.load_dataset(config.dataset, config.data_dir, progress)
+    if "windows" in task_class.Settings.model_fields:
+        task_values.setdefault("windows", dataset.card.windows)
+    task_settings = task_class.Settings.parse(f"task {config.task}", task_values)
+    protocol = getattr(task_settings, "protocol", config.protocol or "paper")
+    identity = run_identity(
+        task=_part(config.task, task_class, task_settings),
+        model=_part(config.model, model, model_settings),
+        dataset={"name": config.dataset, "fingerprint": dataset.fingerprint},
+        protocol=protocol,
+        seed=config.seed,
+        limit=config.limit,
+        depth=DEPTH,
+    )
+    return Plan(config, task_class(task_settings), task_settings, model, model_settings, dataset, protocol, identity)
+
+
+def execute(config: RunConfig, progress: Progress | None = None) -> Run:
+    """Run, or go on with, or read back what the configuration asks for.
+
+    Raises:
+        InputError: the configuration is wrong.
+        CheckError: the model failed, or another process is at the same run; what was ranked is kept.
+    """
+    progress = progress or SilentProgress()
+    plan = make_plan(config, progress)
+    if not config.refit and (done := finished(plan.directory, plan.identity)) is not None:
+        progress.note(f"run {plan.run} is finished: shown from {plan.directory}")
+        return done
+    with journal.open_for(plan.directory / JOURNAL, plan.identity, anew=config.refit) as writer:
+        if not writer.records:
+            _clear(plan.directory)
+        examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
+        _start(plan, examples, writer)
+        _rank_missing(plan, examples, writer, progress)
+        _merge(plan.directory, writer, len(examples))
+        progress.note("scoring")
+        result = scoring.finish(plan.directory, plan.task, examples, _history(writer))
+        writer.add("end", run=plan.run)
+        shutil.rmtree(plan.directory / PARTS, ignore_errors=True)
+    return Run(plan.directory, result)
+
+
+def missing_spans(n: int, kept: list[Span], size: int) -> Iterator[Span]:
+    """What of `range(n)` the kept spans leave out, cut into pieces of at most `size`."""
+    place = 0
+    for start, stop in [*sorted(kept), (n, n)]:
+        for begin in range(place, start, size):
+            yield begin, min(begin + size, start)
+        place = max(place, stop)
+
+
+def _model_values(config: RunConfig, model: type[Any]) -> dict[str, Any]:
+    values = {key: value for key, value in config.settings.items() if not key.startswith(TASK_PREFIX)}
+    given = {"llm": config.llm, "llm_config": config.llm_config and str(config.llm_config)}
+    if any(given.values()) and "llm" not in model.card.needs:
+        raise InputError(f"model {config.model!r} uses no language model: leave out --llm and --llm-config.")
+    return values | {key: value for key, value in given.items() if value}
+
+
+def _task_values(config: RunConfig, task: type[Any]) -> dict[str, Any]:
+    fields = task.Settings.model_fields
+    values = {
+        key.removeprefix(TASK_PREFIX): value for key, value in config.settings.items() if key.startswith(TASK_PREFIX)
+    }
+    given = {"--prompt-kind": ("prompt_kind", config.prompt_kind), "--window": ("windows", config.windows)}
+    for flag, (field, value) in given.items():
+        if value is not None and field not in fields:
+            raise InputError(f"task {config.task!r} takes no {flag}: leave it out.")
+        if value is not None:
+            values[field] = value
+    if config.protocol is not None and "protocol" in fields:
+        values["protocol"] = config.protocol
+    return values
+
+
+def _part(name: str, entry: type[Any], settings: Settings) -> dict[str, Any]:
+    return {"name": name, "version": entry.card.version, "settings": settings.model_dump(mode="json")}
+
+
+def _start(plan: Plan, examples: Examples, writer: journal.Writer) -> None:
+    """Write the start record, or, where there is one, make sure that the questions are still the same."""
+    targets = targets_digest(examples)
+    distributions = (
+        registry.distribution_of(kind, name)
+        for kind, name in (
+            ("tasks", plan.config.task),
+            ("models", plan.config.model),
+            ("datasets", plan.config.dataset),
+        )
+    )
+    origin = provenance.collect(distributions)
+    if writer.records:
+        if writer.records[0]["about"]["targets_digest"] != targets:
+            raise InputError(
+                f"task {plan.config.task!r} asks other questions than when {plan.directory} was begun: run with --refit."
+            )
+        writer.add("resume", provenance=origin)
+        return
+    config, card = plan.config, plan.model.card
+    settings = {
+        "task": plan.task_settings.model_dump(mode="json"),
+        "model": plan.model_settings.model_dump(mode="json"),
+    }
+    about = {
+        "run": plan.run,
+        "task": config.task,
+        "task_version": plan.task.card.version,
+        "model": config.model,
+        "model_version": card.version,
+        "dataset": config.dataset,
+        "protocol": plan.protocol,
+        "condition": plan.condition,
+        "information": card.information,
+        "encoder": getattr(plan.model_settings, "encoder", None),
+        "seed": config.seed,
+        "limit": config.limit,
+        "examples": len(examples),
+        "settings": provenance.redact_value(settings),
+        "dataset_fingerprint": plan.dataset.fingerprint,
+        "targets_digest": targets,
+        "prompts_digest": prompts_digest(examples.requests.prompts),
+    }
+    version = journal.JOURNAL_VERSION
+    writer.add("start", journal_version=version, identity=plan.identity, depth=DEPTH, about=about, provenance=origin)
+
+
+def _rank_missing(plan: Plan, examples: Examples, writer: journal.Writer, progress: Progress) -> None:
+    """Rank what no kept batch covers. A batch counts once its part is on disk and then its record."""
+    kept = _kept(plan.directory, writer, len(examples))
+    todo = list(missing_spans(len(examples), kept, plan.config.batch_size))
+    if not todo:
+        return
+    device = resolve_device(plan.config.device)
+    store = Store(plan.config.out / MODELS)
+    values = plan.model_settings.model_dump(mode="json")
+    model, checkpoint = store.fitted(
+        plan.config.model, plan.dataset, values, plan.config.seed, device, progress, refit=plan.config.refit
+    )
+    gpu = provenance.hardware()["gpu"] if device == "cuda" else None
+    writer.add("fitted", key=checkpoint.key, fit_seconds=checkpoint.fit_seconds, device=device, gpu=gpu)
+    shown = scoring.visible(examples, plan.model.card.information)
+    advance = progress.track(f"ranking {plan.config.model}", len(examples))
+    advance(len(examples) - sum(stop - start for start, stop in todo))
+    for start, stop in todo:
+        batch = shown.take(np.arange(start, stop))
+        began = time.perf_counter()
+        ranking = _rank(plan.config.model, model, batch, (start, stop))
+        seconds = time.perf_counter() - began
+        ranking, counts = clean(ranking, batch.requests, len(plan.dataset.catalogue), DEPTH)
+        part = rankings.part_name(start, stop)
+        rankings.write_part(plan.directory / PARTS / part, start, ranking, batch)
+        writer.add("batch", start=start, stop=stop, part=part, seconds=round(seconds, 4), counts=counts)
+        advance(stop - start)
+
+
+def _rank(name: str, model: Recommender, batch: Examples, span: Span) -> Ranking:
+    where = f"examples {span[0]} to {span[1] - 1}"
+    try:
+        ranking = model.rank(batch.requests, DEPTH)
+    except (InputError, CheckError):
+        raise
+    except Exception as error:
+        line = (str(error) or "no message").splitlines()[0]
+        raise CheckError(
+            f"{name} failed on {where}: {type(error).__name__}: {line}; batches before are kept, "
+            "the same command goes on from there."
+        ) from error
+    problem = shape_problem(ranking, len(batch))
+    if problem is not None:
+        raise CheckError(f"{name} returned a wrong ranking for {where}: {problem}.")
+    return ranking
+
+
+def shape_problem(ranking: Ranking, rows: int) -> str | None:
+    """What is wrong with the form of a ranking of `rows` requests, None where nothing is."""
+    items, scores = np.asarray(ranking.items), np.asarray(ranking.scores)
+    if items.ndim != 2 or len(items) != rows:
+        return f"items have shape {items.shape}, expected ({rows}, k)"
+    if scores.shape != items.shape:
+        return f"scores have shape {scores.shape}, items {items.shape}"
+    if not np.issubdtype(items.dtype, np.integer):
+        return f"items are {items.dtype}, expected int32"
+    if ranking.failed is not None and np.shape(ranking.failed) != (rows,):
+        return f"failed has shape {np.shape(ranking.failed)}, expected ({rows},)"
+    return None
+
+
+def _kept(directory: Path, writer: journal.Writer, n: int) -> list[Span]:
+    """Spans that are ranked: recorded, and their part (or the merged file) whole on disk."""
+    records = [record for record in writer.records if record["record"] == "batch"]
+    spans = [(record["start"], record["stop"]) for record in records]
+    if not any(missing_spans(n, spans, n)) and rankings.rows_in(directory / RANKINGS) == n:
+        return spans
+    return [
+        (start, stop)
+        for (start, stop), record in zip(spans, records, strict=True)
+        if rankings.rows_in(directory / PARTS / record["part"]) == stop - start
+    ]
+
+
+def _merge(directory: Path, writer: journal.Writer, n: int) -> None:
+    if rankings.rows_in(directory / RANKINGS) == n:
+        return
+    parts = dict.fromkeys(record["part"] for record in writer.records if record["record"] == "batch")
+    rankings.merge([directory / PARTS / part for part in parts], directory / RANKINGS, n)
+
+
+def _history(writer: journal.Writer) -> journal.Journal:
+    return journal.Journal(writer.path, writer.records)
+
+
+def _clear(directory: Path) -> None:
+    """Remove what an earlier run left: without a journal it belongs to nobody."""
+    for name in (RANKINGS, SCORES, RESULT):
+        (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory / PARTS, ignore_errors=True)

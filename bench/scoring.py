@@ -1,0 +1,163 @@
+"""From saved rankings to a result: task scores, averages, intervals, the router's accuracy. Needs no model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import journal, rankings, registry, statistics
+from bench.contracts import Dataset, Examples, Intent, Progress, Ranking, Task
+from bench.errors import CheckError, InputError
+from bench.identity import targets_digest
+from bench.locks import file_lock
+from bench.results import Health, MetricValue, Result, RouterReport, Share, write_result
+from bench.rng import uniform_draws
+from bench.runs import JOURNAL, RANKINGS, RESULT, SCORES, Run
+
+
+def build_examples(task: Task, dataset: Dataset, seed: int, limit: int | None) -> Examples:
+    """All test examples, or those of `limit` users drawn by the seed: the same users for every task and model.
+
+    Raises:
+        InputError: nothing is left to ask.
+    """
+    examples = task.examples(dataset, split="test", seed=seed)
+    if limit is not None:
+        present = np.unique(examples.requests.users)
+        draws = uniform_draws(seed, "limit", len(dataset.user_ids))
+        chosen = present[np.argsort(draws[present], kind="stable")[:limit]]
+        examples = examples.take(np.flatnonzero(np.isin(examples.requests.users, chosen)))
+    if not len(examples):
+        raise InputError(
+            f"task {task.card.name!r} has no example on dataset {dataset.name!r}: no user has enough events."
+        )
+    return examples
+
+
+def load_dataset(name: str, data_dir: Path | None, progress: Progress) -> Dataset:
+    """Load a registered dataset from a folder, or from where it lies by default.
+
+    Raises:
+        InputError: an unknown dataset, or its files are missing or malformed.
+    """
+    loaded: Dataset = registry.get("datasets", name)().load(data_dir, progress)
+    return loaded
+
+
+def finish(directory: Path, task: Task, examples: Examples, history: journal.Journal) -> Result:
+    """Score the merged rankings of a run and write `scores.parquet` and `metrics.json`.
+
+    Args:
+        directory: the run's folder.
+        task: the task, with the run's settings.
+        examples: the run's examples.
+        history: the run's journal, with all batches in it.
+    """
+    start = history.start or {}
+    about: dict[str, Any] = start["about"]
+    ranking = rankings.read_rankings(directory / RANKINGS, start["depth"])
+    if len(ranking.items) != len(examples):
+        raise CheckError(
+            f"{directory / RANKINGS} holds {len(ranking.items)} examples, not {len(examples)}: run again with --refit."
+        )
+    failed = ranking.failed if ranking.failed is not None else np.zeros(len(examples), bool)
+    scores = task.score(ranking, examples)
+    users, windows = examples.requests.users, examples.targets.window
+    summary = statistics.summarise(scores, users, windows, failed, about["seed"])
+    rankings.write_scores(directory / SCORES, scores, failed, examples)
+    fitted: dict[str, Any] = next((record for record in reversed(history.records) if record["record"] == "fitted"), {})
+    result = Result(
+        **about,
+        source="measured",
+        metrics={name: MetricValue.of(estimate) for name, estimate in summary.headline.items()},
+        per_window={
+            str(window): {name: MetricValue.of(estimate) for name, estimate in row.items()}
+            for window, row in summary.per_window.items()
+        },
+        health=_health(history),
+        router=router_report(ranking, examples.targets.intent),
+        provenance=start["provenance"] | {"checkpoint": {key: fitted.get(key) for key in ("key", "device", "gpu")}},
+        timing=_timing(history, fitted, len(examples)),
+    )
+    write_result(directory / RESULT, result)
+    return result
+
+
+def rescore(directory: Path, data_dir: Path | None, progress: Progress) -> Run:
+    """Compute the metrics of a finished run again from its saved rankings, without its model.
+
+    Args:
+        directory: the run's folder.
+        data_dir: where the dataset lies, where that is not the default place.
+        progress: told what is loaded.
+
+    Raises:
+        InputError: the run is not finished, or the dataset or the task is not what it was then.
+        CheckError: the run is being written by another process.
+    """
+    with file_lock(directory / "run.lock", busy=f"another process is writing the run in {directory}"):
+        history = journal.read(directory / JOURNAL)
+        if history.start is None or history.end is None:
+            raise InputError(f"the run in {directory} is not finished: give its `bench run` command again.")
+        about = history.start["about"]
+        task_class = registry.get("tasks", about["task"])
+        if task_class.card.version != about["task_version"]:
+            raise InputError(
+                f"task {about['task']!r} has version {task_class.card.version}, the run in {directory} was made with "
+                f"{about['task_version']}: run it again."
+            )
+        task = task_class(task_class.Settings.parse(f"task {about['task']}", about["settings"]["task"]))
+        dataset = load_dataset(about["dataset"], data_dir, progress)
+        if dataset.fingerprint != about["dataset_fingerprint"]:
+            raise InputError(
+                f"dataset {dataset.name!r} has fingerprint {dataset.fingerprint[:12]}, the run in {directory} was made on "
+                f"{about['dataset_fingerprint'][:12]}: name the folder of the same data with --data-dir."
+            )
+        examples = build_examples(task, dataset, about["seed"], about["limit"])
+        if targets_digest(examples) != about["targets_digest"]:
+            raise InputError(
+                f"task {about['task']!r} asks other questions than when {directory} was made: run it again."
+            )
+        return Run(directory, finish(directory, task, examples, history))
+
+
+def visible(examples: Examples, information: str) -> Examples:
+    """Examples in which the requests show a model just what its card says it is told.
+
+    `none`: history alone; `prompt`: history and words; `oracle`: the truth behind the words as well.
+    """
+    requests = replace(
+        examples.requests,
+        prompts=None if information == "none" else examples.requests.prompts,
+        intent=examples.targets.intent if information == "oracle" else None,
+    )
+    return Examples(requests, examples.targets)
+
+
+def router_report(ranking: Ranking, intent: Intent) -> RouterReport | None:
+    """Accuracy of the polarity that a model reports, against the truth; None where it reports none or none was asked."""
+    said, asked = ranking.extras.get("polarity"), intent.polarity != 0
+    if said is None or not asked.any():
+        return None
+    right = np.asarray(said == intent.polarity)
+    sides = {"positive": intent.polarity > 0, "negative": intent.polarity < 0}
+    by_polarity = {
+        name: Share(accuracy=float(right[side].mean()), n=int(side.sum())) for name, side in sides.items() if side.any()
+    }
+    return RouterReport.model_validate(
+        {"accuracy": float(right[asked].mean()), "n": int(asked.sum()), "by_polarity": by_polarity}
+    )
+
+
+def _health(history: journal.Journal) -> Health:
+    counts = [record["counts"] for record in history.batches]
+    return Health(**{name: sum(count.get(name, 0) for count in counts) for name in Health.model_fields})
+
+
+def _timing(history: journal.Journal, fitted: dict[str, Any], n: int) -> dict[str, float]:
+    seconds = sum(record["seconds"] for record in history.batches)
+    timing = {"rank_seconds": round(seconds, 3), "examples_per_second": round(n / max(seconds, 1e-9), 1)}
+    return timing | ({"fit_seconds": fitted["fit_seconds"]} if "fit_seconds" in fitted else {})

@@ -1,0 +1,268 @@
+"""Averages, intervals and tests over users.
+
+A metric's headline is, over the windows, the mean of its means over the examples of each window. NaN means that a metric
+does not apply to an example. A failed request counts with the worst value of the metric and is counted beside.
+
+The user is the unit of resampling, since examples of one user (its windows, its rolling positions) are not independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.contracts import Bools, Ints, Scores
+from bench.rng import named_generator
+
+Columns = npt.NDArray[np.float64]
+
+REPLICATES = 2000
+FLIPS = 10_000
+LEVEL = 0.95
+# Cells of one block of resampling: 2 million float64 are 16 MB.
+BLOCK_CELLS = 2_000_000
+# Up to this many users every pattern of signs is tried, so the p value is exact.
+EXACT_USERS = 13
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval; all three NaN where nothing applies. `n` examples count, `failed` of them had no answer."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Estimates of every metric: over all windows, and of each window (none in a task without windows)."""
+
+    headline: dict[str, Estimate]
+    per_window: dict[int, dict[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of the headline with its 95 % interval, and the p value of the sign-flip test."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """Sums and counts by user, window and metric, float64 [U, W, M]."""
+
+    sums: Columns
+    counts: Columns
+
+    def headline(self) -> Columns:
+        """Mean over windows of the means over examples, [M]."""
+        return _mean_of_windows(self.windows())
+
+    def windows(self) -> Columns:
+        """Mean of every window, [W, M]."""
+        return _ratio(self.sums.sum(0), self.counts.sum(0))
+
+
+def worst_value(metric: str) -> float:
+    """What a failed request scores: 0, or for what is better small (violations) its worst: share 1, rank 1."""
+    return 1.0 if metric.startswith(("violation@", "first_violation")) else 0.0
+
+
+def with_failures(scores: Scores, failed: Bools) -> Scores:
+    """Scores in which failed requests have the worst value wherever the metric applies."""
+    return Scores(
+        {
+            name: np.where(failed & ~np.isnan(values), worst_value(name), values)
+            for name, values in scores.columns.items()
+        }
+    )
+
+
+def summarise(
+    scores: Scores, users: Ints, windows: Ints, failed: Bools, seed: int, replicates: int = REPLICATES
+) -> Summary:
+    """Means and 95 % percentile intervals of every metric by a bootstrap over users.
+
+    Args:
+        scores: metrics of B examples, as the task gave them.
+        users: int32 [B].
+        windows: int32 [B]; 0 throughout in a task without windows.
+        failed: bool [B].
+        seed: seed of the bootstrap; equal users get equal draws, whatever the model.
+        replicates: number of resamples.
+    """
+    names = list(scores.columns)
+    filled = with_failures(scores, failed)
+    values = np.stack([filled.columns[name] for name in names], 1) if names else np.empty((len(users), 0))
+    totals, labels = _totals(values, users, windows)
+    resampled = _bootstrap(totals, seed, replicates)
+    overall = _mean_of_windows(resampled, axis=1)
+    applies = ~np.isnan(values)
+    headline = _estimates(names, totals.headline(), overall, applies, failed)
+    per_window = {
+        int(label): _estimates(
+            names, totals.windows()[row], resampled[:, row], applies[windows == label], failed[windows == label]
+        )
+        for row, label in enumerate(labels)
+        if label != 0
+    }
+    return Summary(headline, per_window)
+
+
+def compare(
+    scores: Scores, baseline: Scores, users: Ints, windows: Ints, seed: int, replicates: int = REPLICATES
+) -> list[Difference]:
+    """Paired differences `scores - baseline` of the metrics that both have, on the same B examples.
+
+    Both must have failures filled in already (`with_failures`). Examples where either does not apply are left out.
+    """
+    names = [name for name in scores.columns if name in baseline.columns]
+    if not names:
+        return []
+    values = np.stack([scores.columns[name] - baseline.columns[name] for name in names], 1)
+    totals, _ = _totals(values, users, windows)
+    low, high = _interval(_mean_of_windows(_bootstrap(totals, seed, replicates), axis=1))
+    observed, p = totals.headline(), sign_flip_test(_contributions(totals), seed)
+    n = (~np.isnan(values)).sum(0)
+    return [
+        Difference(name, float(observed[i]), float(low[i]), float(high[i]), float(p[i]), int(n[i]))
+        for i, name in enumerate(names)
+    ]
+
+
+def sign_flip_test(contributions: Columns, seed: int, flips: int = FLIPS) -> Columns:
+    """Two-sided p value of the paired randomisation test: under the null, each user's difference may have either sign.
+
+    Args:
+        contributions: float64 [U, M], what each user adds to each statistic.
+        seed: seed of the signs.
+        flips: random sign patterns; with at most 13 users all patterns are tried instead.
+
+    Returns:
+        p values [M]: the share of patterns at least as extreme; random patterns count the observed one among them.
+    """
+    users, metrics = contributions.shape
+    observed = np.abs(contributions.sum(0))
+    # Sums in another order differ in the last bits; patterns that tie with the observed one must count as such.
+    bar = observed - 1e-9 * np.maximum(np.abs(contributions).sum(0), 1e-300)
+    extreme: Columns = np.zeros(metrics)
+    total = 0
+    for signs in _sign_patterns(users, seed, flips):
+        extreme = extreme + (np.abs(signs @ contributions) >= bar).sum(0)
+        total += len(signs)
+    exact = users <= EXACT_USERS
+    share: Columns = extreme / total if exact else (extreme + 1) / (total + 1)
+    return share
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the given order (Holm 1979); NaN stays NaN and is not counted."""
+    order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = [math.nan] * len(p_values)
+    largest = 0.0
+    for step, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, p * (len(order) - step)))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _totals(values: Columns, users: Ints, windows: Ints) -> tuple[_Totals, Ints]:
+    """Add up by user and window; also the windows' labels, ascending [W]."""
+    _, user_row = np.unique(users, return_inverse=True)
+    labels, window_row = np.unique(windows, return_inverse=True)
+    n_users, n_windows = int(user_row.max(initial=-1)) + 1, len(labels)
+    cell = user_row * n_windows + window_row
+    applies = ~np.isnan(values)
+    shape = (n_users, n_windows, values.shape[1])
+
+    def add_up(columns: npt.NDArray[np.generic]) -> Columns:
+        size = n_users * n_windows
+        added = [np.bincount(cell, weights=columns[:, i], minlength=size) for i in range(columns.shape[1])]
+        return np.stack(added, 1).reshape(shape) if added else np.empty(shape)
+
+    return _Totals(add_up(np.where(applies, values, 0.0)), add_up(applies.astype(np.float64))), labels
+
+
+def _bootstrap(totals: _Totals, seed: int, replicates: int) -> Columns:
+    """Window means of every resample of users, [R, W, M]: two products of the matrix of multinomial counts."""
+    n_users, n_windows, n_metrics = totals.sums.shape
+    means = np.full((replicates, n_windows, n_metrics), np.nan)
+    if n_users == 0:
+        return means
+    stacked = np.concatenate([totals.sums.reshape(n_users, -1), totals.counts.reshape(n_users, -1)], 1)
+    generator = named_generator(seed, "bootstrap")
+    block = max(1, BLOCK_CELLS // n_users)
+    for start in range(0, replicates, block):
+        rows = min(block, replicates - start)
+        # Counting uniform draws gives multinomial counts, several times faster than a binomial draw for each cell.
+        drawn = generator.integers(0, n_users, (rows, n_users)) + np.arange(rows)[:, None] * n_users
+        times = np.bincount(drawn.ravel(), minlength=rows * n_users).reshape(rows, n_users).astype(np.float64)
+        sums, counts = np.split(times @ stacked, 2, axis=1)
+        means[start : start + rows] = _ratio(sums, counts).reshape(rows, n_windows, n_metrics)
+    return means
+
+
+def _contributions(totals: _Totals) -> Columns:
+    """What each user adds to the headline, [U, M]; the columns' sums are the headline."""
+    counts = totals.counts.sum(0)
+    live = np.maximum((counts > 0).sum(0), 1)
+    return np.asarray((totals.sums / np.maximum(counts, 1.0)).sum(1) / live)
+
+
+def _sign_patterns(users: int, seed: int, flips: int) -> Iterator[Columns]:
+    if users <= EXACT_USERS:
+        yield 1.0 - 2.0 * ((np.arange(2**users)[:, None] >> np.arange(users)) & 1).astype(np.float64)
+        return
+    generator = named_generator(seed, "sign-flips")
+    block = max(1, BLOCK_CELLS // users)
+    for start in range(0, flips, block):
+        rows = min(block, flips - start)
+        bits = np.unpackbits(np.frombuffer(generator.bytes((rows * users + 7) // 8), np.uint8), count=rows * users)
+        yield 1.0 - 2.0 * bits.reshape(rows, users).astype(np.float64)
+
+
+def _estimates(
+    names: list[str], values: Columns, resampled: Columns, applies: Bools, failed: Bools
+) -> dict[str, Estimate]:
+    low, high = _interval(resampled)
+    n, lost = applies.sum(0), (applies & failed[:, None]).sum(0)
+    return {
+        name: Estimate(float(values[i]), float(low[i]), float(high[i]), int(n[i]), int(lost[i]))
+        for i, name in enumerate(names)
+    }
+
+
+def _interval(resampled: Columns) -> tuple[Columns, Columns]:
+    """Percentile interval of every column of [R, M]; replicates in which a metric never applied are left out."""
+    tail = 50 * (1 - LEVEL)
+    low = np.full(resampled.shape[1], np.nan)
+    high = low.copy()
+    for i, column in enumerate(resampled.T):
+        known = column[~np.isnan(column)]
+        if len(known):
+            low[i], high[i] = np.percentile(known, [tail, 100 - tail])
+    return low, high
+
+
+def _ratio(sums: Columns, counts: Columns) -> Columns:
+    ratio: Columns = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return ratio
+
+
+def _mean_of_windows(means: Columns, axis: int = 0) -> Columns:
+    """Mean over windows that have examples, NaN where none has."""
+    known = ~np.isnan(means)
+    return _ratio(np.where(known, means, 0.0).sum(axis), known.sum(axis).astype(np.float64))

@@ -1,0 +1,183 @@
+"""DPR as a contestant: three stages over a backbone, the prompt embedder, the router, and serving by h_final . E."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from baselines.sasrec import SASRec, SASRecSettings
+from baselines.scorer import CatalogueScorer
+from bench import registry
+from bench.cards import ModelCard, Settings
+from bench.contracts import NEGATIVE, POSITIVE, Dataset, Encoder, FitContext, Floats, Requests, Router
+from bench.rng import named_generator
+
+if TYPE_CHECKING:
+    import torch
+
+    from dpr.net import DPRNet
+    from dpr.stages import PromptVectors
+
+
+class DPRSettings(Settings):
+    """DPR's shape and training; `backbone.*` are those of Stage 1."""
+
+    backbone: SASRecSettings = Field(SASRecSettings(), description="settings of Stage 1's backbone")
+    encoder: str = Field("all-minilm-l6-v2", description="frozen sentence encoder of Eq. 3")
+    router: str = Field("offline", description="what decides the polarity of a prompt")
+    towers: Literal[1, 2] = Field(2, description="2: one for each polarity; 1: shared (Table 10)")
+    tokens: Literal["single", "all"] = Field("single", description="keys of Eq. 4: the sentence vector, or token states")
+    stages: Literal[2, 3] = Field(3, description="3: genres before tags; 2: tags at once (Table 8)")
+    loss: Literal["full", "pos", "neg"] = Field("full", description="which prompt losses are trained (Table 9)")
+    projector: Literal["mlp", "linear"] = Field("mlp", description="projector of Eq. 3")
+    noise: float = Field(0.5, ge=0, description="training noise on sentence vectors, relative to their length")
+    heads: int = Field(2, ge=1, description="heads of the cross-attention")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of projector and towers")
+    temperature: float = Field(1.0, gt=0, description="tau of Eq. 8")
+    epochs: int = Field(12, ge=1, description="most epochs of Stage 2")
+    tag_epochs: int = Field(12, ge=0, description="most epochs of Stage 3")
+    share: float = Field(0.25, gt=0, le=1, description="share of positions that become an instance of each polarity")
+    whole: float = Field(0.5, ge=0, le=1, description="share of genre prompts that name all genres of the item")
+    replay: float = Field(0.3, ge=0, le=1, description="share of Stage 3's wishes that are still genre prompts")
+    templates_per_set: int = Field(4, ge=1, le=20, description="training templates that each set of genres is put in")
+    batch: int = Field(40, ge=1, description="full-length histories in a step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of the new modules")
+    backbone_rate: float = Field(0.3, ge=0, description="the backbone's rate relative to that")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    patience: int = Field(4, ge=1, description="epochs without a better validation mean before a stage stops")
+
+
+class DPRSAS(CatalogueScorer):
+    """Decoupled Promptable Recommendation over SASRec (Lyu et al. 2026, Section 3)."""
+
+    card = ModelCard(
+        name="dpr_sas",
+        summary="DPR over SASRec: the prompt moves the user's vector inside the retrieval space; one tower a polarity.",
+        information="prompt",
+        settings={name: field.description or "" for name, field in DPRSettings.model_fields.items()},
+        citation="Lyu et al. 2026, Give Users the Wheel: Towards Promptable Recommendation Paradigm",
+        notes=(
+            "Training instances lie inside the train slice. The router's own decision picks the tower at evaluation.",
+            "SEQ bypasses the fusion: it scores with h_u of the jointly trained encoder.",
+            "Stage 2 mixes prompts that name one genre with prompts that name all; Stage 3 replays a share of them, so that "
+            "one model serves every condition. whole=1 replay=0 is the reading closest to the paper's text.",
+        ),
+    )
+    Settings: ClassVar[type[Settings]] = DPRSettings
+    serving_settings: ClassVar[frozenset[str]] = frozenset({"router"})
+    quick_settings: ClassVar[dict[str, Any]] = {
+        "backbone.epochs": 1,
+        "backbone.length": 50,
+        "epochs": 1,
+        "tag_epochs": 1,
+        "templates_per_set": 1,
+    }
+    settings: DPRSettings
+    net: DPRNet
+
+    def fit(self, dataset: Dataset, context: FitContext) -> None:
+        """Stage 1 (shared with `sasrec`), then Stage 2 on genre prompts and Stage 3 on tags (Algorithm 1)."""
+        import copy
+
+        from baselines.training import seeded
+        from dpr.prompt_bank import Mix, PromptBank
+        from dpr.stages import Stage
+        from dpr.target_sets import TargetSets
+
+        s, self.device = self.settings, context.device
+        stage1 = context.fitted("sasrec", dataset, s.backbone.model_dump())
+        assert isinstance(stage1, SASRec)
+        group = TargetSets(dataset.catalogue, dataset.card.windows).group
+        draws = named_generator(context.seed, "dpr", "prompt bank")
+        bank = PromptBank(dataset.catalogue, dataset.card.domain, group, s.templates_per_set, draws)
+        prompts = self._read(bank.texts, context)
+        with seeded(context.seed, "dpr", "weights", device=self.device):
+            self.net = self._build(copy.deepcopy(stage1.net), prompts.vectors.shape[-1])
+        if s.stages == 3:
+            Stage("DPR stage 2", self.net, dataset, bank, prompts, s, Mix(0.0, s.whole)).run(s.epochs, context)
+        if s.tag_epochs and bank.tag_count.any():
+            mix = Mix(1.0 - s.replay, s.whole)
+            Stage("DPR stage 3", self.net, dataset, bank, prompts, s, mix).run(s.tag_epochs, context)
+
+    def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
+        """h_final . e_v where there is a prompt, h_u . e_v where there is none; reports the routed polarity."""
+        import torch
+
+        self.net.eval()
+        with torch.inference_mode():
+            hidden = self.net.backbone.encode(requests.history)
+            extras: dict[str, npt.NDArray[Any]] = {}
+            if requests.prompts is not None:
+                texts, index = np.unique(np.asarray(requests.prompts, object).astype(str), return_inverse=True)
+                polarity, confidence = self.router.route([str(text) for text in texts])
+                extras = {"polarity": polarity[index], "confidence": confidence[index]}
+                prompts = self._read([str(text) for text in texts], None)
+                for side in (POSITIVE, NEGATIVE):
+                    rows = np.flatnonzero(extras["polarity"] == side)
+                    if len(rows):
+                        at = torch.from_numpy(rows).to(self.device)
+                        vectors, real = prompts.take(torch.from_numpy(index[rows]).to(self.device))
+                        hidden[at] = self.net.steer(hidden[at], vectors, side, real)
+            return (hidden @ self.net.table.t()).cpu().numpy(), extras
+
+    @property
+    def encoder(self) -> Encoder:
+        """The sentence encoder, with its vectors kept on disk."""
+        if not hasattr(self, "_encoder"):
+            from baselines.encoders import CachedEncoder, default_cache_directory
+
+            self._encoder = CachedEncoder(self.settings.encoder, default_cache_directory())
+        return self._encoder
+
+    @property
+    def router(self) -> Router:
+        """What decides the polarity of a prompt."""
+        if not hasattr(self, "_router"):
+            self._router: Router = registry.get("routers", self.settings.router)()
+        return self._router
+
+    def save(self, directory: Path) -> None:
+        """Write the weights as safetensors."""
+        from safetensors.torch import save_file
+
+        save_file({key: value.contiguous() for key, value in self.net.state_dict().items()}, directory / "net.safetensors")
+
+    @classmethod
+    def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> DPRSAS:
+        """Read what `save` wrote."""
+        from safetensors.torch import load_file
+
+        model = cls(settings, device)
+        state = load_file(directory / "net.safetensors", device=device)
+        backbone = SASRec(model.settings.backbone, device).build(state["backbone.table"].shape[0])
+        projection = "projector.net.0.weight" if model.settings.projector == "mlp" else "projector.net.weight"
+        model.net = model._build(backbone, state[projection].shape[1])
+        model.net.load_state_dict(state)
+        return model
+
+    def _build(self, backbone: Any, encoder_dim: int) -> DPRNet:
+        from dpr.fusion import Fusion, Projector
+        from dpr.net import DPRNet
+
+        s, dim = self.settings, self.settings.backbone.dim
+        projector = Projector(encoder_dim, dim, s.projector, s.noise, s.dropout)
+        return DPRNet(backbone, projector, Fusion(dim, s.heads, s.dropout, s.towers), s.temperature).to(self.device)
+
+    def _read(self, texts: list[str], context: FitContext | None) -> PromptVectors:
+        """What the network reads of the given prompts."""
+        import torch
+
+        from dpr.stages import PromptVectors
+
+        if self.settings.tokens == "all":
+            states, real = self.encoder.encode_tokens(texts)
+            # Half precision, since the bank's token states would not fit otherwise; they are widened when read.
+            kept = torch.from_numpy(states).half().to(self.device)
+            return PromptVectors(kept, torch.from_numpy(real).to(self.device))
+        vectors = self.encoder.encode(texts, None if context is None else context.progress)
+        tensor: torch.Tensor = torch.from_numpy(vectors).to(self.device)
+        return PromptVectors(tensor[:, None, :])

@@ -1,0 +1,1 @@
+"""Datasets: one class each, found through the entry-point group `bench.datasets`."""
