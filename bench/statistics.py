@@ -188,10 +188,12 @@ def _totals(values: Columns, users: Ints, windows: Ints) -> tuple[_Totals, Ints]
     applies = ~np.isnan(values)
     shape = (n_users, n_windows, values.shape[1])
 
-    def add_up(columns: npt.NDArray[np.generic]) -> Columns:
+    def add_up(columns: Columns) -> Columns:
         size = n_users * n_windows
-        added = [np.bincount(cell, weights=columns[:, i], minlength=size) for i in range(columns.shape[1])]
-        return np.stack(added, 1).reshape(shape) if added else np.empty(shape)
+        added = np.empty((size, columns.shape[1]))
+        for i in range(columns.shape[1]):
+            added[:, i] = np.bincount(cell, weights=columns[:, i], minlength=size)
+        return added.reshape(shape)
 
     return _Totals(add_up(np.where(applies, values, 0.0)), add_up(applies.astype(np.float64))), labels
 
@@ -219,7 +221,8 @@ def _contributions(totals: _Totals) -> Columns:
     """What each user adds to the headline, [U, M]; the columns' sums are the headline."""
     counts = totals.counts.sum(0)
     live = np.maximum((counts > 0).sum(0), 1)
-    return np.asarray((totals.sums / np.maximum(counts, 1.0)).sum(1) / live)
+    contributions: Columns = (totals.sums / np.maximum(counts, 1.0)).sum(1) / live
+    return contributions
 
 
 def _sign_patterns(users: int, seed: int, flips: int) -> Iterator[Columns]:

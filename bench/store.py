@@ -23,6 +23,7 @@ from bench.contracts import Dataset, FitContext, Progress, Recommender
 from bench.errors import CheckError, InputError
 from bench.identity import digest
 from bench.locks import file_lock
+from bench.progress import RichProgress
 
 MARKER = "model.json"
 
@@ -166,6 +167,9 @@ class Store:
                     checkpoint = self._fit(wanted, progress, refit)
         finally:
             self._fitting.pop()
+            # Training that stops early leaves its bar unfilled; take it away before the next step opens one.
+            if not self._fitting and isinstance(progress, RichProgress):
+                progress.close()
         return self._load(wanted, checkpoint), checkpoint
 
     def context(self, wanted: Wanted, progress: Progress, refit: bool = False) -> Context:
@@ -194,7 +198,7 @@ class Store:
     def _fit(self, wanted: Wanted, progress: Progress, refit: bool) -> Checkpoint:
         context: FitContext = (own := self.context(wanted, progress, refit))
         model = wanted.model(wanted.settings, device=wanted.device)
-        progress.note(f"training {wanted.name} on {wanted.dataset.name} (seed {wanted.seed})")
+        progress.note(f"fitting {wanted.name} on {wanted.dataset.name} (seed {wanted.seed})")
         began = time.perf_counter()
         try:
             model.fit(wanted.dataset.for_training(), context)

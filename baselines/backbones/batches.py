@@ -45,11 +45,11 @@ def bucket(lengths: npt.NDArray[np.integer], batch: int, rng: np.random.Generato
     """
     order = rng.permutation(len(lengths))
     order = order[np.argsort(lengths[order] // 4, kind="stable")]
-    slots = batch * int(lengths.max(initial=1))
-    sizes, groups, at = lengths[order], [], 0
+    slots, most = batch * int(lengths.max(initial=1)), 4 * batch
+    groups, at = [], 0
     while at < len(order):
-        take = max(1, int(slots // max(int(sizes[min(at + batch, len(order)) - 1]), 1)))
-        take = min(take, 4 * batch)
+        longest = np.maximum.accumulate(lengths[order[at : at + most]])
+        take = max(1, int((np.arange(1, len(longest) + 1) * longest <= slots).sum()))
         groups.append(order[at : at + take])
         at += take
     for index in rng.permutation(len(groups)):

@@ -1,0 +1,205 @@
+"""`bench run`: evaluate, and never show a number without the controls beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from bench.cli.console import console, emit_json, interval, key_values, numbers, shown, table
+
+if TYPE_CHECKING:
+    from bench.results import Result
+    from bench.runs import Run
+
+
+def run(
+    *,
+    task: str,
+    model: str,
+    dataset: str = "mini",
+    data_dir: Path | None = None,
+    protocol: Literal["paper", "strict"] | None = None,
+    prompt_kind: Literal["genre", "genres", "tag"] | None = None,
+    window: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    refit: bool = False,
+    out: Path = Path("results"),
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    llm: str | None = None,
+    llm_config: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    batch_size: int = 512,
+    json: bool = False,
+) -> None:
+    """Evaluate a model on a task; trains it first where needed.
+
+    The same command again shows a finished run and goes on with an interrupted one.
+
+    Parameters
+    ----------
+    task
+        What is asked (`bench list tasks`).
+    model
+        Who is asked (`bench list models`).
+    dataset
+        The data (`bench list datasets`).
+    data_dir
+        Folder with the dataset's files, where they are not in the default place.
+    protocol
+        Reading of "genre"; the task's default when not given.
+    prompt_kind
+        What a prompt tells: one genre, all genres of the target, or a reworded tag.
+    window
+        Windows N with commas between them, such as 3,5,10; the dataset's when not given.
+    seed
+        Seed of draws and training.
+    limit
+        Only so many users, drawn by the seed.
+    refit
+        Train again, even where the model and the run exist.
+    out
+        Folder of results; runs lie in OUT/runs.
+    set_
+        KEY=VALUE, a setting of the model's own (`bench show MODEL`) or, as task.KEY, of the task's. Repeatable.
+    llm
+        Language model, for models that use one.
+    llm_config
+        Its configuration file.
+    device
+        Where models compute; auto takes a GPU where there is one.
+    batch_size
+        Examples ranked and kept at a time; changes no result.
+    json
+        Print the result as one JSON document on stdout.
+    """
+    from bench import progress
+    from bench.runner import RunConfig, execute
+
+    config = RunConfig.build(
+        task=task,
+        model=model,
+        dataset=dataset,
+        data_dir=data_dir,
+        protocol=protocol,
+        prompt_kind=prompt_kind,
+        windows=numbers(window, "--window"),
+        seed=seed,
+        limit=limit,
+        refit=refit,
+        out=out,
+        settings=key_values(set_),
+        llm=llm,
+        llm_config=llm_config,
+        device=device,
+        batch_size=batch_size,
+    )
+    with progress.for_terminal(quiet=json) as bars:
+        done = execute(config, bars)
+    show_run(done, out, json)
+
+
+def show_run(done: Run, out: Path, as_json: bool) -> None:
+    """The result as JSON, or as a table with the controls below it."""
+    if as_json:
+        emit_json(done.result.model_dump(mode="json"))
+        return
+    from bench.runs import beside
+
+    screen = console()
+    screen.print(_headline(done.result), style="bold", soft_wrap=True)
+    screen.print(_result_table(done.result))
+    screen.print(_health_line(done.result), style="dim", soft_wrap=True)
+    others = beside(out, done.result)
+    if others:
+        screen.print("On the same examples", style="bold")
+        screen.print(_controls_table(done.result, others))
+    else:
+        screen.print(
+            f"No other model has been run on these examples yet. For a control:\n  {control_command(done.result)}",
+            soft_wrap=True,
+        )
+    screen.print(f"run {done.directory}", style="dim", soft_wrap=True)
+
+
+def control_command(result: Result) -> str:
+    """A command that puts a control beside a result."""
+    from bench import registry
+
+    asked = result.condition != "none"
+    wanted = ["popularity_in_genre", "text_retrieval", "popularity"] if asked else ["popularity", "random"]
+    known = [name for name in wanted if name != result.model and name in registry.names("models")]
+    parts = [
+        "bench run",
+        f"--task {result.task}",
+        f"--model {known[0] if known else 'MODEL'}",
+        f"--dataset {result.dataset}",
+    ]
+    own = result.settings.get("task", {})
+    parts += [f"--protocol {result.protocol}"] if result.protocol != "paper" else []
+    parts += [f"--prompt-kind {own['prompt_kind']}"] if "prompt_kind" in own else []
+    parts += [f"--seed {result.seed}"] if result.seed else []
+    parts += [f"--limit {result.limit}"] if result.limit is not None else []
+    return " ".join(parts)
+
+
+def _headline(result: Result) -> str:
+    condition = "" if result.condition == "none" else f", condition {result.condition}"
+    limit = "" if result.limit is None else f", {result.limit} users only"
+    return (
+        f"{result.model} on {result.task}, {result.dataset} (protocol {result.protocol}{condition}, "
+        f"told {_told(result)}, seed {result.seed}{limit})"
+    )
+
+
+def _result_table(result: Result) -> object:
+    failed = any(metric.failed for metric in result.metrics.values())
+    windows = list(result.per_window)
+    made = table("metric", "value", "95 % interval", "n", *(["failed"] if failed else []), *(f"N={n}" for n in windows))
+    for name, metric in result.metrics.items():
+        own = [shown(result.per_window[window][name].value) for window in windows]
+        lost = [str(metric.failed)] if failed else []
+        made.add_row(name, shown(metric.value), interval(metric), str(metric.n), *lost, *own)
+    return made
+
+
+def _controls_table(result: Result, others: list[Result]) -> object:
+    names = [name for name in result.metrics if any(name in other.metrics for other in others)]
+    made = table("model", "condition", "told", *names, "run", left=3)
+
+    def height(other: Result) -> float:
+        value = other.metrics["ndcg@10"].value if "ndcg@10" in other.metrics else None
+        return -1.0 if value is None else value
+
+    for other in sorted([result, *others], key=height, reverse=True):
+        values = [shown(other.metrics[name].value) if name in other.metrics else "-" for name in names]
+        style = "bold" if other.run == result.run else None
+        # The last part of the id tells two runs of one model with different settings apart.
+        made.add_row(other.model, other.condition, _told(other), *values, other.run.rpartition("-")[2], style=style)
+    return made
+
+
+def _told(result: Result) -> str:
+    return {"none": "history alone", "prompt": "the prompt", "oracle": "the truth behind it"}[result.information]
+
+
+def _health_line(result: Result) -> str:
+    health = result.health
+    parts = [
+        f"{count} {what}"
+        for count, what in (
+            (health.seen, "seen"),
+            (health.duplicate, "repeated"),
+            (health.out_of_catalogue, "unknown"),
+        )
+        if count
+    ]
+    averaged = "Mean over windows; intervals" if result.per_window else "Intervals"
+    line = f"{averaged} by a bootstrap over users. Taken out of the rankings: {', '.join(parts) or 'nothing'}."
+    if health.short:
+        line += f" {health.short} examples have empty places."
+    if result.router is not None:
+        line += f" Router: {100 * result.router.accuracy:.1f} % of {result.router.n} right."
+    return line

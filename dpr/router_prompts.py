@@ -1,0 +1,137 @@
+"""The router's pools of prompts, and the composition of training prompts from patterns and fillers.
+
+`train.jsonl` holds patterns: a prompt with slots such as {a} ("a western") or {m} ("horror"). Every pattern is filled with
+random topics, also unpleasant or cheerful ones, and in part put behind or before random small talk that both sides share,
+so that neither the topic nor the small talk tells the polarity. `dev.jsonl` and `heldout.jsonl` are whole prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.contracts import NEGATIVE, POSITIVE
+from bench.rng import named_generator
+
+POOL = Path(__file__).parent / "router_pool"
+DIFFICULTIES = ("plain", "conversational", "misleading")
+POLARITIES = {"positive": POSITIVE, "negative": NEGATIVE}
+COMPOSITION = 1
+BARE_FILLS, FRAMED_FILLS = 2, 2
+
+_SLOT = re.compile(r"\{(a|n|s|m|who|fate|place)\}")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Prompts with their side: `polarity` int8 [n] is +1 or -1; `difficulty` is one of DIFFICULTIES.
+
+    `pattern` int64 [n] is the number of the pattern that a prompt was composed from.
+    """
+
+    prompts: tuple[str, ...]
+    polarity: npt.NDArray[np.int8]
+    difficulty: tuple[str, ...]
+    pattern: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def read_pool(name: str) -> Pool:
+    """The pool "train" (patterns with slots), "dev" or "heldout", in file order."""
+    lines = (POOL / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    return Pool(
+        tuple(record["prompt"] for record in records),
+        np.array([POLARITIES[record["polarity"]] for record in records], np.int8),
+        tuple(record["difficulty"] for record in records),
+        np.arange(len(records)),
+    )
+
+
+def pool_sha256() -> str:
+    """Hash of everything that training prompts are composed from."""
+    digest = hashlib.sha256(f"composition {COMPOSITION} {BARE_FILLS} {FRAMED_FILLS}\n".encode())
+    for name in ("train.jsonl", "fillers.json"):
+        digest.update((POOL / name).read_bytes())
+    return digest.hexdigest()
+
+
+def read_report() -> dict[str, Any]:
+    """What the shipped weights were trained on, their temperature, and their accuracy by pool and difficulty."""
+    report: dict[str, Any] = json.loads((POOL / "report.json").read_text(encoding="utf-8"))
+    return report
+
+
+def training_prompts(seed: int = 0) -> Pool:
+    """Prompts composed from every pattern of the training pool, the same for the same seed."""
+    patterns = read_pool("train")
+    fillers = json.loads((POOL / "fillers.json").read_text(encoding="utf-8"))
+    draw = named_generator(seed, "router", "composition")
+    found: dict[str, int] = {}
+    for row, pattern in enumerate(patterns.prompts):
+        for _ in range(BARE_FILLS):
+            found.setdefault(_varied(_capital(_fill(pattern, fillers, draw)), draw), row)
+        # A bare description stands alone; small talk belongs to sentences.
+        if pattern[0].isupper() or pattern.startswith("{"):
+            for _ in range(FRAMED_FILLS):
+                found.setdefault(_varied(_framed(pattern, fillers, draw), draw), row)
+    rows = np.fromiter(found.values(), np.int64, len(found))
+    return Pool(tuple(found), patterns.polarity[rows], tuple(patterns.difficulty[row] for row in rows), rows)
+
+
+def _pick(options: list[Any], draw: np.random.Generator) -> Any:
+    return options[draw.integers(len(options))]
+
+
+def _fill(pattern: str, fillers: dict[str, Any], draw: np.random.Generator) -> str:
+    item = _pick(fillers["count"], draw)
+    one, many = item["one"], item["many"]
+    mass = _pick(fillers["mass"], draw) if draw.random() < 0.7 else many
+    if draw.random() < 0.25:
+        adjective = _pick(fillers["adjectives"], draw)
+        one, many = f"{adjective} {one}", f"{adjective} {many}"
+
+    def value(match: re.Match[str]) -> str:
+        slot = match[1]
+        if slot in ("who", "fate", "place"):
+            return str(_pick(fillers[{"who": "people", "fate": "fates", "place": "places"}[slot]], draw))
+        article = "an" if one[0].lower() in "aeiou" else "a"
+        # Where a pattern names a topic twice, two topics are meant.
+        if slot == "m" and pattern.count(match[0]) > 1:
+            return str(_pick(fillers["mass"], draw))
+        return {"a": f"{article} {one}", "n": one, "s": many, "m": mass}[slot]
+
+    return _SLOT.sub(value, pattern)
+
+
+def _framed(pattern: str, fillers: dict[str, Any], draw: np.random.Generator) -> str:
+    core = _fill(pattern, fillers, draw)
+    if draw.random() < 0.7:
+        opening = _fill(_pick(fillers["openings"], draw), fillers, draw)
+        core = f"{opening} {core if opening[-1] in '!.' else _lower(core)}"
+    else:
+        closing = _pick(fillers["closings"], draw)
+        core = f"{core} {_capital(closing)}" if core.endswith("?") else f"{core.rstrip('.!')}, {closing}"
+    return _capital(core)
+
+
+def _varied(prompt: str, draw: np.random.Generator) -> str:
+    # People leave out the full stop, so its absence must not be a sign.
+    return prompt.rstrip(".") if draw.random() < 0.3 else prompt
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _lower(text: str) -> str:
+    return text if re.match(r"I\b|[A-Z]\w*[A-Z]", text) else text[:1].lower() + text[1:]
