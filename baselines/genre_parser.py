@@ -58,16 +58,16 @@ class GenreParser:
         forms = {form: label for label, name in enumerate(names) for form in _forms(name)}
         longest_first = sorted(forms, key=len, reverse=True)
         self.forms = forms
-        self.pattern = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])", re.IGNORECASE)
+        self.pattern = re.compile(
+            r"(?<![\w-])(" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])", re.IGNORECASE
+        )
         self.router: Router = registry.get("routers", settings.router)()
 
     def labels(self, prompt: str) -> list[int]:
         """Labels that the prompt names, in label order."""
         return sorted({self.forms[found.lower()] for found in self.pattern.findall(prompt)})
 
-    def allowed(
-        self, prompts: tuple[str, ...] | None, size: int
-    ) -> tuple[Bools, dict[str, npt.NDArray[Any]]]:
+    def allowed(self, prompts: tuple[str, ...] | None, size: int) -> tuple[Bools, dict[str, npt.NDArray[Any]]]:
         """Items that each prompt leaves, bool [B, V]; and the routed polarity and its confidence.
 
         A prompt that names no known genre bars nothing.

@@ -32,7 +32,9 @@ def synthetic_log(seed: int = 0) -> Dataset:
     name = tuple(map(str, range(ITEMS)))
     catalogue = Catalogue(name, name, name, ("Any",), Ragged(np.arange(ITEMS + 1), np.zeros(ITEMS, np.int32)))
     card = DatasetCard(name="synthetic", summary="MovieLens-1M's shape", domain="film", source="generated")
-    return Dataset(card, catalogue, tuple(map(str, range(USERS))), events, lengths * 8 // 10, lengths * 9 // 10, "synthetic")
+    return Dataset(
+        card, catalogue, tuple(map(str, range(USERS))), events, lengths * 8 // 10, lengths * 9 // 10, "synthetic"
+    )
 
 
 def train(*, seconds: float = 20.0, rounds: int = 5, full: bool = False) -> dict[str, Any]:

@@ -82,7 +82,9 @@ class SASRec(CatalogueScorer):
         """Write the weights as safetensors."""
         from safetensors.torch import save_file
 
-        save_file({key: value.contiguous() for key, value in self.net.state_dict().items()}, directory / "net.safetensors")
+        save_file(
+            {key: value.contiguous() for key, value in self.net.state_dict().items()}, directory / "net.safetensors"
+        )
 
     @classmethod
     def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> SASRec:

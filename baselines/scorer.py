@@ -41,7 +41,9 @@ class CatalogueScorer:
         """Write `arrays.safetensors`."""
         from safetensors.numpy import save_file
 
-        save_file({name: np.ascontiguousarray(array) for name, array in self.arrays.items()}, directory / "arrays.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}, directory / "arrays.safetensors"
+        )
 
     @classmethod
     def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> CatalogueScorer:

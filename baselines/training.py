@@ -131,7 +131,9 @@ class Loop:
         self.at.epoch += 1
         self.at.done = epoch - self.at.best_epoch >= self.schedule.patience or self.at.epoch >= self.schedule.epochs
         if not math.isfinite(record["loss"]):
-            raise FloatingPointError(f"{self.name}: the loss is {record['loss']} after epoch {epoch}; lower the learning rate.")
+            raise FloatingPointError(
+                f"{self.name}: the loss is {record['loss']} after epoch {epoch}; lower the learning rate."
+            )
 
     def _set_rate(self) -> None:
         warm = min(1.0, (self.at.step + 1) / max(self.schedule.warmup, 1))

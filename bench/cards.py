@@ -97,7 +97,9 @@ class Settings(BaseModel):
                 inner = known.model_fields[part].annotation
                 if depth < len(outer):
                     if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-                        raise InputError(f"setting {part} of {owner} has no settings of its own, so {key!r} means nothing.")
+                        raise InputError(
+                            f"setting {part} of {owner} has no settings of its own, so {key!r} means nothing."
+                        )
                     known = inner
                     at = at.setdefault(part, {})
             at[last] = value

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from bench.cards import DatasetCard, EncoderCard, JudgeCard, ModelCard, RouterCard, Settings, TaskCard
+from bench import cards
+from bench.cards import DatasetCard, EncoderCard, JudgeCard, ModelCard, RouterCard, TaskCard
 
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
@@ -255,8 +256,8 @@ class Recommender(Protocol):
     """A contestant. Constructed from its settings and a device; `fit` sees `dataset.for_training()` only."""
 
     card: ClassVar[ModelCard]
-    Settings: ClassVar[type[Settings]]
-    settings: Settings
+    Settings: ClassVar[type[cards.Settings]]
+    settings: cards.Settings
     device: str
 
     def fit(self, dataset: Dataset, context: FitContext) -> None:
@@ -269,7 +270,7 @@ class Recommender(Protocol):
         """Write all that `load` needs, without pickle."""
 
     @classmethod
-    def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> Recommender:
+    def load(cls, directory: Path, settings: cards.Settings, device: str = "cpu") -> Recommender:
         """The model as it was saved: the same requests get the same rankings."""
 
 

@@ -25,8 +25,7 @@ def named_generator(seed: int, *names: str) -> np.random.Generator:
 def uniform_draws(seed: int, name: str, n: int) -> npt.NDArray[np.float64]:
     """`n` draws in [0, 1) with 53 random bits each, float64 [n]: the same on every platform and numpy release."""
     raw = np.random.PCG64(_sequence(seed, (name,))).random_raw(n)
-    draws: npt.NDArray[np.float64] = (np.asarray(raw, np.uint64) >> np.uint64(11)) * 2.0**-53
-    return draws
+    return (np.asarray(raw, np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def pick(draws: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

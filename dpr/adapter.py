@@ -30,7 +30,9 @@ class DPRSettings(Settings):
     encoder: str = Field("all-minilm-l6-v2", description="frozen sentence encoder of Eq. 3")
     router: str = Field("offline", description="what decides the polarity of a prompt")
     towers: Literal[1, 2] = Field(2, description="2: one for each polarity; 1: shared (Table 10)")
-    tokens: Literal["single", "all"] = Field("single", description="keys of Eq. 4: the sentence vector, or token states")
+    tokens: Literal["single", "all"] = Field(
+        "single", description="keys of Eq. 4: the sentence vector, or token states"
+    )
     stages: Literal[2, 3] = Field(3, description="3: genres before tags; 2: tags at once (Table 8)")
     loss: Literal["full", "pos", "neg"] = Field("full", description="which prompt losses are trained (Table 9)")
     projector: Literal["mlp", "linear"] = Field("mlp", description="projector of Eq. 3")
@@ -144,7 +146,9 @@ class DPRSAS(CatalogueScorer):
         """Write the weights as safetensors."""
         from safetensors.torch import save_file
 
-        save_file({key: value.contiguous() for key, value in self.net.state_dict().items()}, directory / "net.safetensors")
+        save_file(
+            {key: value.contiguous() for key, value in self.net.state_dict().items()}, directory / "net.safetensors"
+        )
 
     @classmethod
     def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> DPRSAS:

@@ -41,11 +41,11 @@ _ADAPTED = (
 class LowRank(nn.Module):
     """A frozen linear layer W plus a trained update of rank r: y = Wx + s B A x, with A [r, in] and B [out, r]."""
 
-    def __init__(self, linear: nn.Linear, draws: torch.Generator) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.linear = linear
         width = linear.in_features
-        self.a = nn.Parameter(torch.randn(RANK, width, generator=draws) / width**0.5)
+        self.a = nn.Parameter(torch.randn(RANK, width) / width**0.5)
         self.b = nn.Parameter(torch.zeros(linear.out_features, RANK))
 
     def forward(self, states: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def fit_adapter(
     polarity: npt.NDArray[np.int8],
     *,
     seed: int = 0,
-    epochs: int = 3,
+    epochs: int = 1,
     learning_rate: float = 2e-3,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
@@ -114,31 +114,32 @@ def fit_adapter(
     """
     tokenizer, model = packaged_minilm()
     batches = list(_frozen_states(tokenizer, model, prompts))
-    draws = torch.Generator().manual_seed(seed)
-    upper, head = _with_updates(model, draws), nn.Linear(model.config.hidden_size, 1)
-    with torch.no_grad():
-        head.weight.normal_(std=0.02, generator=draws)
-        head.bias.zero_()
-    trained = [value for value in [*upper.parameters(), *head.parameters()] if value.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01)
-    steps = epochs * len(batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / steps))
-    wanted = torch.from_numpy((polarity > 0).astype(np.float32)) * (1 - 2 * LABEL_SMOOTHING) + LABEL_SMOOTHING
-    order, advance = named_generator(seed, "router", "batches"), None
-    if progress is not None:
-        advance = progress.track("training the router", steps)
-    for _ in range(epochs):
-        for place in order.permutation(len(batches)):
-            rows, states, mask = batches[place]
-            logits = head(_mean(_upper_states(upper, states.float(), mask), mask))[:, 0]
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            schedule.step()
-            if advance is not None:
-                advance(1)
+    # Dropout draws from torch's global state, which is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        upper, head = _with_updates(model), nn.Linear(model.config.hidden_size, 1)
+        upper.train()
+        trained = [value for value in [*upper.parameters(), *head.parameters()] if value.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01)
+        steps = epochs * len(batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / steps)
+        )
+        wanted = torch.from_numpy((polarity > 0).astype(np.float32)) * (1 - 2 * LABEL_SMOOTHING) + LABEL_SMOOTHING
+        order = named_generator(seed, "router", "batches")
+        advance = progress.track("training the router", steps) if progress is not None else None
+        for _ in range(epochs):
+            for place in order.permutation(len(batches)):
+                rows, states, mask = batches[place]
+                logits = head(_mean(_through(upper, states.float(), mask), mask))[:, 0]
+                loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+                schedule.step()
+                if advance is not None:
+                    advance(1)
     return _updates(upper, head)
 
 
@@ -165,25 +166,27 @@ def _frozen_states(tokenizer: Any, model: Any, prompts: list[str]) -> Iterator[t
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
         inputs = _tokens(tokenizer, [prompts[row] for row in rows])
+        mask = inputs["attention_mask"]
         with torch.no_grad():
-            found = model(**inputs, output_hidden_states=True).hidden_states[FROZEN_LAYERS]
-        yield torch.tensor(rows), found.half(), inputs["attention_mask"]
+            embedded = model.embeddings(input_ids=inputs["input_ids"])
+            states = _through(model.encoder.layer[:FROZEN_LAYERS], embedded, mask)
+        yield torch.tensor(rows), states.half(), mask
 
 
-def _with_updates(model: Any, draws: torch.Generator) -> nn.ModuleList:
+def _with_updates(model: Any) -> nn.ModuleList:
     for value in model.parameters():
         value.requires_grad_(False)
     upper = model.encoder.layer[FROZEN_LAYERS:]
     for layer in upper:
         for name in _ADAPTED:
             parent, _, leaf = name.rpartition(".")
-            setattr(layer.get_submodule(parent), leaf, LowRank(layer.get_submodule(name), draws))
+            setattr(layer.get_submodule(parent), leaf, LowRank(layer.get_submodule(name)))
     return upper
 
 
-def _upper_states(upper: nn.ModuleList, states: Tensor, mask: Tensor) -> Tensor:
+def _through(layers: nn.ModuleList, states: Tensor, mask: Tensor) -> Tensor:
     hidden = (1.0 - mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
-    for layer in upper:
+    for layer in layers:
         output = layer(states, hidden)
         states = output[0] if isinstance(output, tuple) else output
     return states

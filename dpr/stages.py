@@ -117,7 +117,9 @@ class Stage:
     def _steer(self, hidden: torch.Tensor, made: Instances, prompt: Longs) -> torch.Tensor:
         device = hidden.device
         vectors, real = self.prompts.take(torch.from_numpy(prompt).to(device))
-        return self.net.steer(hidden.index_select(0, torch.from_numpy(made.row).to(device)), vectors, made.polarity, real)
+        return self.net.steer(
+            hidden.index_select(0, torch.from_numpy(made.row).to(device)), vectors, made.polarity, real
+        )
 
     def _loss(self, step: Step) -> torch.Tensor:
         """L_seq + L_pos + L_neg, each a mean over its own rows, in one pass over the catalogue."""

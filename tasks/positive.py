@@ -47,7 +47,7 @@ class Positive(PromptedTask):
         has = dataset.catalogue.label_matrix()
         last = last_items(history)
         new = has[future.values] & ~np.repeat(has[last], future.lengths, axis=0)
-        enough, near = closest(future, new.any(1), n)
+        enough, near = closest(future, np.asarray(new.any(1)), n)
         kept = np.flatnonzero(enough)
         index = event_index(dataset, asked)[kept]
         order = near.cumsum() - near

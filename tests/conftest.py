@@ -23,7 +23,9 @@ def small_dataset(users: int = 60, items: int = 40, labels: int = 5, seed: int =
     lengths = events.lengths
     own = [[v % labels] + ([(v + 1) % labels] if v % 3 == 0 else []) for v in range(items)]
     names = ("Action", "Comedy", "Drama", "Horror", "Western", "Mystery", "War")[:labels]
-    said = lambda kind: tuple(tuple(f"{kind} {part} of number {v}" for part in ("plot", "mood", "appeal")) for v in range(items))  # noqa: E731
+    said = lambda kind: tuple(
+        tuple(f"{kind} {part} of number {v}" for part in ("plot", "mood", "appeal")) for v in range(items)
+    )
     catalogue = Catalogue(
         tuple(map(str, range(items))),
         tuple(f"Title {v}" for v in range(items)),
@@ -34,7 +36,9 @@ def small_dataset(users: int = 60, items: int = 40, labels: int = 5, seed: int =
         said("asked") if tags else (),
     )
     card = DatasetCard(name="small", summary="random", domain="film", source="made up", windows=(1, 2))
-    return Dataset(card, catalogue, tuple(map(str, range(users))), events, lengths * 7 // 10, lengths * 8 // 10, "small")
+    return Dataset(
+        card, catalogue, tuple(map(str, range(users))), events, lengths * 7 // 10, lengths * 8 // 10, "small"
+    )
 
 
 class ScratchContext:

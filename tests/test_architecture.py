@@ -17,7 +17,18 @@ FLOORS = {
     "judges": {"tasks", "bench"},
     "dpr": {"baselines", "tasks", "bench"},
 }
-HEAVY = ("torch", "transformers", "sentence_transformers", "litellm", "openai", "datasets", "faiss", "ray", "sklearn", "pandas")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "litellm",
+    "openai",
+    "datasets",
+    "faiss",
+    "ray",
+    "sklearn",
+    "pandas",
+)
 
 
 def imported(path: Path) -> set[str]:

@@ -31,7 +31,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def last(self, items: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-        """h at position `last` (int64 [B]) of every row, [B, d]."""
+        """H at position `last` (int64 [B]) of every row, [B, d]."""
         return self(items)[torch.arange(len(items), device=items.device), last]
 
     def encode(self, history: Ragged) -> torch.Tensor:

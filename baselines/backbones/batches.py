@@ -56,7 +56,9 @@ def bucket(lengths: npt.NDArray[np.integer], batch: int, rng: np.random.Generato
         yield groups[index]
 
 
-def padded(values: npt.NDArray[np.int32], start: Longs, stop: Longs) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def padded(
+    values: npt.NDArray[np.int32], start: Longs, stop: Longs
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Left-aligned slices, int64 [n, longest], and where they are real, bool; padding repeats an arbitrary item."""
     lengths = stop - start
     at = np.arange(int(lengths.max(initial=0)))

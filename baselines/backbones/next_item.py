@@ -62,7 +62,7 @@ def fit_next_item(
 
 
 def positions(net: Backbone, events: Ragged, batch: Windows) -> tuple[torch.Tensor, torch.Tensor]:
-    """h after every event of the windows but the last, [T, d], and the events that follow, int64 [T]; no padding in either."""
+    """H after every event of the windows but the last, [T, d], and the events that follow, int64 [T]; no padding in either."""
     device = net.table.device
     items, real = padded(events.values, batch.start, batch.stop - 1)
     following = events.values[(batch.start[:, None] + 1 + np.arange(items.shape[1]))[real]].astype(np.int64)

@@ -20,7 +20,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(dim, inner), nn.Linear(inner, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, T, d] to [B, T, d]."""
+        """X [B, T, d] to [B, T, d]."""
         batch, length, dim = x.shape
         q, k, v = self.qkv(self.attention_norm(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)

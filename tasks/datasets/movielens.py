@@ -18,6 +18,7 @@ from bench.cards import DatasetCard
 from bench.contracts import Dataset, Longs, Progress, Ragged
 from bench.errors import InputError
 from tasks.datasets.base import Item, assemble, cache_dir, item_text
+from tasks.statistics import dataset_statistics
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 RATING_FIELDS = ("UserID", "MovieID", "Rating", "Timestamp")
@@ -54,6 +55,7 @@ class MovieLens1M:
         sha256=archive_sha256,
         windows=(3, 5, 10),
     )
+    statistics = staticmethod(dataset_statistics)
 
     def load(self, data_dir: Path | None, progress: Progress | None = None) -> Dataset:
         """Read both files and split every user's events.

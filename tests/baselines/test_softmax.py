@@ -31,7 +31,9 @@ def test_target_sets_with_weights() -> None:
     sets = [[1], [2, 3, 4], [5, 6], [7], [8, 9, 10]]
     weight = torch.tensor([0.5, 0.1, 0.2, 0.1, 0.1])
     log_p = (h @ table.t()).log_softmax(1)
-    expected = -sum(w * log_p[row, torch.tensor(mine)].mean() for row, (mine, w) in enumerate(zip(sets, weight, strict=True)))
+    expected = -sum(
+        w * log_p[row, torch.tensor(mine)].mean() for row, (mine, w) in enumerate(zip(sets, weight, strict=True))
+    )
     flat = torch.tensor([v for mine in sets for v in mine])
     owner = torch.tensor([row for row, mine in enumerate(sets) for _ in mine])
     loss = catalogue_cross_entropy(h, table, flat, owner=owner, weight=weight, chunk=2)

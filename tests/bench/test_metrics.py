@@ -51,7 +51,7 @@ def test_by_definition(seed: int, k: int) -> None:
     intent = Intent(rng.integers(-1, 4, 6).astype(np.int32), allowed, np.ones(6, np.int8))
     hit, comply = metrics.hits(ranked, targets), metrics.complies(ranked, intent)
     for b, row in enumerate(ranked):
-        wanted, top = set(targets[b].tolist()), [v for v in row[:k].tolist()]
+        wanted, top = set(targets[b].tolist()), row[:k].tolist()
         gain = sum(1 / math.log2(place + 2) for place, v in enumerate(top) if v in wanted)
         best = sum(1 / math.log2(place + 2) for place in range(min(k, len(wanted))))
         assert abs(metrics.ndcg(hit, targets.lengths, k)[b] - gain / best) < 1e-12

@@ -113,7 +113,11 @@ def test_prompts_say_what_the_targets_mean(small: Dataset) -> None:
                 assert names[made.label[index]] in text
         made = sets.negative(events.values, last, stop, ~whole, rng)
         for index, prompt in enumerate(bank.choose(made, tag[made.row], whole[made.row], rng)):
-            named = [names[made.label[index]]] if made.strict[index] else [names[v] for v in small.catalogue.labels[made.item[index]]]
+            named = (
+                [names[made.label[index]]]
+                if made.strict[index]
+                else [names[v] for v in small.catalogue.labels[made.item[index]]]
+            )
             assert all(name in bank.texts[prompt] for name in named)
 
 
@@ -140,7 +144,9 @@ def test_without_a_prompt_the_backbone_speaks(trained: tuple[DPRSAS, Dataset]) -
 
 def test_the_router_decides_which_tower_answers(trained: tuple[DPRSAS, Dataset]) -> None:
     model, data = trained
-    asked = requests(data, ("I'm in the mood for a Comedy.", "No horror films, please.", "I'm in the mood for a Comedy."))
+    asked = requests(
+        data, ("I'm in the mood for a Comedy.", "No horror films, please.", "I'm in the mood for a Comedy.")
+    )
     ranking = model.rank(asked, 10)
     assert ranking.extras["polarity"].tolist() == [POSITIVE, NEGATIVE, POSITIVE]
     hidden = model.net.backbone.encode(asked.history)
@@ -176,7 +182,10 @@ def test_training_never_reads_past_the_train_slice(tmp_path: Path) -> None:
     assert all(torch.equal(one, two) for one, two in zip(weights[0].values(), weights[1].values(), strict=True))
 
 
-@pytest.mark.parametrize("change", [{"towers": 1}, {"tokens": "all"}, {"stages": 2}, {"loss": "pos"}, {"loss": "neg"}, {"projector": "linear"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"towers": 1}, {"tokens": "all"}, {"stages": 2}, {"loss": "pos"}, {"loss": "neg"}, {"projector": "linear"}],
+)
 def test_every_setting_trains_saves_and_answers(tmp_path: Path, small: Dataset, change: dict) -> None:
     model = DPRSAS(DPRSettings(**{**QUICK, **change}))
     model.fit(small.for_training(), ScratchContext(tmp_path / "scratch"))

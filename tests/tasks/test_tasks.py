@@ -23,7 +23,9 @@ ML1M = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "ml-1m"
 CASES = list(itertools.product((Positive, Negative), ("paper", "strict"), ("genre", "genres", "tag")))
 
 
-def make(task, dataset: Dataset, protocol: str = "paper", kind: str = "genre", split: str = "test", seed: int = 0) -> Examples:
+def make(
+    task, dataset: Dataset, protocol: str = "paper", kind: str = "genre", split: str = "test", seed: int = 0
+) -> Examples:
     return task(PromptedSettings(protocol=protocol, prompt_kind=kind)).examples(dataset, split=split, seed=seed)
 
 
@@ -129,7 +131,7 @@ def test_a_request_carries_nothing_hidden(small: Dataset) -> None:
     for user in range(len(small.user_ids)):
         assert (view.events[user] == small.events[user][: small.valid_end[user]]).all()
     assert len(view.events.values) == int(small.valid_end.sum())
-    arrays = [value for value in vars(view.events).values()]
+    arrays = list(vars(view.events).values())
     # Not even a view of the memory in which test events lie.
     assert all(array.base is None or not np.shares_memory(array, small.events.values) for array in arrays)
 
