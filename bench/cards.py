@@ -52,6 +52,9 @@ class DatasetCard(Card):
     source: str
     sha256: str = ""
     windows: tuple[int, ...] = (3, 5, 10)
+    # Defaults that suit the dataset's size, for models that have such a setting (dotted keys reach into nested ones);
+    # what a person sets goes before them.
+    model_settings: dict[str, Any] = {}
 
 
 class EncoderCard(Card):
@@ -75,6 +78,16 @@ class Settings(BaseModel):
     """Base of every settings model: unknown keys are refused, values are checked, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def has(cls, key: str) -> bool:
+        """Whether there is a setting of that (dotted) name."""
+        first, _, rest = key.partition(".")
+        field = cls.model_fields.get(first)
+        inner = None if field is None else field.annotation
+        if not rest:
+            return field is not None
+        return isinstance(inner, type) and issubclass(inner, Settings) and inner.has(rest)
 
     @classmethod
     def parse(cls, owner: str, values: dict[str, Any]) -> Self:

@@ -102,8 +102,9 @@ def make_plan(config: RunConfig, progress: Progress) -> Plan:
         InputError: an unknown name, a flag that the task does not take, a wrong setting, missing or malformed data.
     """
     task_class, model = registry.get("tasks", config.task), registry.get("models", config.model)
-    registry.get("datasets", config.dataset)
-    model_settings = model.Settings.parse(config.model, _model_values(config, model))
+    suited = registry.get("datasets", config.dataset).card.model_settings
+    fitting = {key: value for key, value in suited.items() if model.Settings.has(key)}
+    model_settings = model.Settings.parse(config.model, fitting | _model_values(config, model))
     task_values = _task_values(config, task_class)
     dataset = scoring.load_dataset(config.dataset, config.data_dir, progress)
     if "windows" in task_class.Settings.model_fields:

@@ -95,7 +95,7 @@ def fit_adapter(
     polarity: npt.NDArray[np.int8],
     *,
     seed: int = 0,
-    epochs: int = 1,
+    epochs: int = 2,
     learning_rate: float = 2e-3,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
@@ -126,13 +126,15 @@ def fit_adapter(
             optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / steps)
         )
         wanted = torch.from_numpy((polarity > 0).astype(np.float32)) * (1 - 2 * LABEL_SMOOTHING) + LABEL_SMOOTHING
+        # The sides weigh the same whatever their number of patterns.
+        balance = torch.tensor(float((polarity < 0).sum() / max(1, (polarity > 0).sum())))
         order = named_generator(seed, "router", "batches")
         advance = progress.track("training the router", steps) if progress is not None else None
         for _ in range(epochs):
             for place in order.permutation(len(batches)):
                 rows, states, mask = batches[place]
                 logits = head(_mean(_through(upper, states.float(), mask), mask))[:, 0]
-                loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted[rows])
+                loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted[rows], pos_weight=balance)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(trained, 1.0)
