@@ -29,11 +29,11 @@ class DPRSettings(Settings):
     backbone: SASRecSettings = Field(SASRecSettings(), description="settings of Stage 1's backbone")
     encoder: str = Field("all-minilm-l6-v2", description="frozen sentence encoder of Eq. 3")
     router: str = Field("offline", description="what decides the polarity of a prompt")
-    towers: Literal[1, 2] = Field(2, description="2: one for each polarity; 1: shared (Table 10)")
+    towers: int = Field(2, ge=1, le=2, description="2: one for each polarity; 1: shared (Table 10)")
     tokens: Literal["single", "all"] = Field(
         "single", description="keys of Eq. 4: the sentence vector, or token states"
     )
-    stages: Literal[2, 3] = Field(3, description="3: genres before tags; 2: tags at once (Table 8)")
+    stages: int = Field(3, ge=2, le=3, description="3: genres before tags; 2: tags at once (Table 8)")
     loss: Literal["full", "pos", "neg"] = Field("full", description="which prompt losses are trained (Table 9)")
     projector: Literal["mlp", "linear"] = Field("mlp", description="projector of Eq. 3")
     noise: float = Field(0.5, ge=0, description="training noise on sentence vectors, relative to their length")
