@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,11 +97,15 @@ class FilterSASParsed(OverSASRec):
         super().fit(dataset, context)
         self.labels, self.arrays["has"] = labels_of(dataset.catalogue)
 
+    @cached_property
+    def parser(self) -> GenreParser:
+        """Reads the prompts."""
+        return GenreParser(self.labels["names"], self.arrays["has"], self.settings)
+
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """The backbone's scores, -inf for what the words bar; reports the routed polarity."""
         scores, _ = self.backbone.score(requests)
-        parser = GenreParser(self.labels["names"], self.arrays["has"], self.settings)
-        allowed, extras = parser.allowed(requests.prompts, len(requests))
+        allowed, extras = self.parser.allowed(requests.prompts, len(requests))
         return np.where(allowed, scores, -np.inf).astype(np.float32), extras
 
     def save(self, directory: Path) -> None:

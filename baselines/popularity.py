@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,11 +67,15 @@ class PopularityInGenre(Popularity):
         super().fit(dataset, context)
         self.labels, self.arrays["has"] = labels_of(dataset.catalogue)
 
+    @cached_property
+    def parser(self) -> GenreParser:
+        """Reads the prompts."""
+        return GenreParser(self.labels["names"], self.arrays["has"], self.settings)
+
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """Counts, -inf for barred items."""
         scores, extras = super().score(requests)
-        parser = GenreParser(self.labels["names"], self.arrays["has"], self.settings)
-        allowed, extras = parser.allowed(requests.prompts, len(requests))
+        allowed, extras = self.parser.allowed(requests.prompts, len(requests))
         return np.where(allowed, scores, -np.inf).astype(np.float32), extras
 
     def save(self, directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from baselines.filters import OverSASRec, OverSASRecSettings
 from baselines.scorer import CatalogueScorer, zscore
 from bench import registry
 from bench.cards import ModelCard, Settings
-from bench.contracts import Dataset, Encoder, FitContext, Floats, Requests
+from bench.contracts import Dataset, Encoder, FitContext, Floats, Requests, Router
 
 
 class TextRetrievalSettings(Settings):
@@ -43,14 +44,18 @@ class TextIndex:
         index.arrays = {"text_vectors": index.encoder.encode(texts, context.progress), "text_start": start}
         return index
 
-    @property
+    @cached_property
     def encoder(self) -> Encoder:
         """The sentence encoder, with its vectors kept on disk."""
-        if not hasattr(self, "_encoder"):
-            from baselines.encoders import CachedEncoder, default_cache_directory
+        from baselines.encoders import CachedEncoder, default_cache_directory
 
-            self._encoder = CachedEncoder(self.settings.encoder, default_cache_directory())
-        return self._encoder
+        return CachedEncoder(self.settings.encoder, default_cache_directory())
+
+    @cached_property
+    def router(self) -> Router:
+        """What decides the polarity of a prompt."""
+        router: Router = registry.get("routers", self.settings.router)()
+        return router
 
     def similarity(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """Cosine of each request with each item, sign turned for refusals, float32 [B, V]; and the routed polarity.
@@ -63,8 +68,7 @@ class TextIndex:
             return self._pool(vectors[start[last]] @ vectors.T), {}
         texts, index = np.unique(np.asarray(requests.prompts, object).astype(str), return_inverse=True)
         prompts = [str(text) for text in texts]
-        router = registry.get("routers", self.settings.router)()
-        polarity, confidence = router.route(prompts)
+        polarity, confidence = self.router.route(prompts)
         near = self._pool(self.encoder.encode(prompts) @ vectors.T) * polarity[:, None]
         return near[index].astype(np.float32), {"polarity": polarity[index], "confidence": confidence[index]}
 
@@ -93,9 +97,14 @@ class TextRetrieval(CatalogueScorer):
         """Encode the catalogue."""
         self.arrays = TextIndex.build(self.settings, dataset, context).arrays
 
+    @cached_property
+    def index(self) -> TextIndex:
+        """The catalogue's vectors, ready to be asked."""
+        return TextIndex(self.settings, self.arrays)
+
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """Signed cosine."""
-        return TextIndex(self.settings, self.arrays).similarity(requests)
+        return self.index.similarity(requests)
 
 
 class TextRetrievalSASSettings(OverSASRecSettings, TextRetrievalSettings):
@@ -123,11 +132,16 @@ class TextRetrievalSAS(OverSASRec):
         super().fit(dataset, context)
         self.arrays = TextIndex.build(self.settings, dataset, context).arrays
 
+    @cached_property
+    def index(self) -> TextIndex:
+        """The catalogue's vectors, ready to be asked."""
+        return TextIndex(self.settings, self.arrays)
+
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """The weighted sum; without a prompt the backbone alone."""
         scores, _ = self.backbone.score(requests)
         if requests.prompts is None:
             return scores, {}
-        near, extras = TextIndex(self.settings, self.arrays).similarity(requests)
+        near, extras = self.index.similarity(requests)
         weight = np.where(extras["polarity"] > 0, self.settings.weight, self.settings.refusal_weight)[:, None]
         return (zscore(scores) + weight * zscore(near)).astype(np.float32), extras

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -126,21 +127,18 @@ class DPRSAS(CatalogueScorer):
                         hidden[at] = self.net.steer(hidden[at], vectors, side, real)
             return (hidden @ self.net.table.t()).cpu().numpy(), extras
 
-    @property
+    @cached_property
     def encoder(self) -> Encoder:
         """The sentence encoder, with its vectors kept on disk."""
-        if not hasattr(self, "_encoder"):
-            from baselines.encoders import CachedEncoder, default_cache_directory
+        from baselines.encoders import CachedEncoder, default_cache_directory
 
-            self._encoder = CachedEncoder(self.settings.encoder, default_cache_directory())
-        return self._encoder
+        return CachedEncoder(self.settings.encoder, default_cache_directory())
 
-    @property
+    @cached_property
     def router(self) -> Router:
         """What decides the polarity of a prompt."""
-        if not hasattr(self, "_router"):
-            self._router: Router = registry.get("routers", self.settings.router)()
-        return self._router
+        router: Router = registry.get("routers", self.settings.router)()
+        return router
 
     def save(self, directory: Path) -> None:
         """Write the weights as safetensors."""

@@ -23,9 +23,10 @@ def small_dataset(users: int = 60, items: int = 40, labels: int = 5, seed: int =
     lengths = events.lengths
     own = [[v % labels] + ([(v + 1) % labels] if v % 3 == 0 else []) for v in range(items)]
     names = ("Action", "Comedy", "Drama", "Horror", "Western", "Mystery", "War")[:labels]
-    said = lambda kind: tuple(
-        tuple(f"{kind} {part} of number {v}" for part in ("plot", "mood", "appeal")) for v in range(items)
-    )
+
+    def said(kind: str) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(f"{kind} {part} of number {v}" for part in ("plot", "mood", "appeal")) for v in range(items))
+
     catalogue = Catalogue(
         tuple(map(str, range(items))),
         tuple(f"Title {v}" for v in range(items)),

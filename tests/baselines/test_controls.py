@@ -77,7 +77,9 @@ def test_the_parsed_filter_hears_wishes_and_refusals(small: Dataset, context: Sc
     assert ranking.extras["polarity"].tolist()[:2] == [1, -1]
     assert (ranking.items[2] == model.backbone.rank(asked(small, "a", "b", "c"), 3).items[2]).all()
     model.save(tmp_path)
-    assert (FilterSASParsed.load(tmp_path, model.settings).rank(asked(small, WISH, REFUSAL), 3).items == ranking.items[:2]).all()
+    assert (
+        FilterSASParsed.load(tmp_path, model.settings).rank(asked(small, WISH, REFUSAL), 3).items == ranking.items[:2]
+    ).all()
 
 
 def test_popularity_and_random(small: Dataset, context: ScratchContext) -> None:
