@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from baselines.encoders import PackagedMiniLM
+from baselines.encoders import CachedEncoder, PackagedMiniLM
 from bench.cards import RouterCard
-from bench.contracts import NEGATIVE, POSITIVE, Encoder, Floats
+from bench.contracts import NEGATIVE, POSITIVE, Encoder, Floats, Progress
 from bench.errors import CheckError, InputError
 from dpr.router_prompts import POOL, pool_sha256, read_report, training_prompts
 
@@ -62,20 +63,18 @@ class OfflineRouter:
     def _logits(self, prompts: list[str]) -> npt.NDArray[np.float64]:
         if self._encoder is None or self._encoder.identity == PackagedMiniLM.identity:
             adapted, temperature = self._adapted
-            return adapted.logits(prompts).astype(np.float64) / temperature
+            return adapted.encode(prompts)[:, 0].astype(np.float64) / temperature
         encoder, (weights, bias) = self._encoder, self._regression
         return encoder.encode(prompts).astype(np.float64) @ weights + bias
 
     @cached_property
-    def _adapted(self) -> tuple[Any, float]:
+    def _adapted(self) -> tuple[CachedEncoder, float]:
         report = read_report()
         if report["pool_sha256"] != pool_sha256() or report["encoder"] != PackagedMiniLM.identity:
             raise CheckError(
                 f"{WEIGHTS} was trained on another pool or encoder: train it again with python -m dpr.router_train."
             )
-        from dpr.router_adapter import PolarityModel
-
-        return PolarityModel.load(WEIGHTS), float(report["temperature"])
+        return CachedEncoder(_LogOdds()), float(report["temperature"])
 
     @cached_property
     def _regression(self) -> tuple[npt.NDArray[np.float64], float]:
@@ -86,6 +85,27 @@ class OfflineRouter:
         vectors = self._encoder.encode(list(pool.prompts))
         fitted = LogisticRegression(C=10.0, max_iter=300).fit(vectors, pool.polarity)
         return fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0])
+
+
+class _LogOdds:
+    """The adapted model as an encoder of one dimension, so that its answers are kept on disk as vectors are."""
+
+    card = PackagedMiniLM.card
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes with the weights."""
+        return f"router@{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]}"
+
+    def encode(self, texts: list[str], progress: Progress | None = None) -> Floats:
+        """Log-odds of a wish before calibration, float32 [n, 1]."""
+        return self._model.logits(texts, progress)[:, None]
+
+    @cached_property
+    def _model(self) -> Any:
+        from dpr.router_adapter import PolarityModel
+
+        return PolarityModel.load(WEIGHTS)
 
 
 class BartRouter:

