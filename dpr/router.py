@@ -103,9 +103,9 @@ class _LogOdds:
 
     @cached_property
     def _model(self) -> Any:
-        from dpr.router_adapter import PolarityModel
+        from dpr.router_adapter import PolarityModels
 
-        return PolarityModel.load(WEIGHTS)
+        return PolarityModels.load(WEIGHTS)
 
 
 class BartRouter:

@@ -54,10 +54,33 @@ class LowRank(nn.Module):
         return output
 
 
+class PolarityModels:
+    """Several models trained from different seeds; their log-odds are averaged, which evens out what each got by chance."""
+
+    def __init__(self, members: list[PolarityModel]) -> None:
+        self.members = members
+
+    @classmethod
+    def load(cls, path: Path) -> PolarityModels:
+        """The models whose updates are in a safetensors file, each under its own prefix."""
+        from safetensors.torch import load_file
+
+        members: dict[str, dict[str, Tensor]] = {}
+        for key, value in load_file(path).items():
+            member, _, name = key.partition("/")
+            members.setdefault(member, {})[name] = value
+        return cls([PolarityModel(members[member]) for member in sorted(members)])
+
+    def logits(self, prompts: list[str], progress: Progress | None = None) -> Floats:
+        """Mean log-odds of a wish before calibration, float32 [B]."""
+        return np.mean([member.logits(prompts, progress) for member in self.members], axis=0, dtype=np.float32)
+
+
 class PolarityModel:
     """Scores prompts with the adapted encoder: above zero for a wish, below for a refusal."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
+        # Each member has an encoder of its own, since updates are added to the weights.
         self._tokenizer, self._model = packaged_minilm()
         layers = self._model.encoder.layer
         for index in range(FROZEN_LAYERS, len(layers)):
@@ -66,13 +89,6 @@ class PolarityModel:
                 with torch.no_grad():
                     layers[index].get_submodule(name).weight += SCALE * b.float() @ a.float()
         self._weight, self._bias = tensors["head.weight"].float(), tensors["head.bias"].float()
-
-    @classmethod
-    def load(cls, path: Path) -> PolarityModel:
-        """The model whose updates are in a safetensors file."""
-        from safetensors.torch import load_file
-
-        return cls(load_file(path))
 
     def logits(self, prompts: list[str], progress: Progress | None = None) -> Floats:
         """Log-odds of a wish before calibration, float32 [B]; words past 128 tokens are not read."""

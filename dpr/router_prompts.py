@@ -2,7 +2,8 @@
 
 `train.jsonl` holds patterns: a prompt with slots such as {a} ("a western") or {m} ("horror"). Every pattern is filled with
 random topics, also unpleasant or cheerful ones, and in part put behind or before random small talk that both sides share,
-so that neither the topic nor the small talk tells the polarity. `dev.jsonl` and `heldout.jsonl` are whole prompts.
+so that neither the topic nor the small talk tells the polarity. The training templates of the tasks are added, filled with
+labels; their evaluation templates are as unknown to the router as held-out prompts are. `dev.jsonl` and `heldout.jsonl` are whole prompts.
 """
 
 from __future__ import annotations
@@ -19,12 +20,21 @@ import numpy.typing as npt
 
 from bench.contracts import NEGATIVE, POSITIVE
 from bench.rng import named_generator
+from tasks.prompt_pools import render, templates
 
 POOL = Path(__file__).parent / "router_pool"
 DIFFICULTIES = ("plain", "conversational", "misleading")
 POLARITIES = {"positive": POSITIVE, "negative": NEGATIVE}
-COMPOSITION = 1
+COMPOSITION = 2
 BARE_FILLS, FRAMED_FILLS = 2, 3
+
+# Labels that training templates are filled with; combinations read like prompts that name all genres of an item.
+_LABELS = {
+    "film": ("Comedy", "Horror", "Drama", "Sci-Fi", "Children's", "War", "Film-Noir", "Western", "Romance", "Action"),
+    "news": ("sports", "politics", "finance", "health", "travel", "crime", "weather", "music", "science", "war"),
+    "book": ("Poetry", "Fantasy", "Mystery", "Horror", "Biography", "History", "Romance", "Humour", "War", "Classics"),
+}
+_COMBINED = 4
 
 _LISTS = {"adj": "adjectives", "who": "people", "fate": "fates", "place": "places"}
 _SLOT = re.compile(r"\{(a|n|s|m|adj|who|fate|place)\}")
@@ -60,7 +70,9 @@ def read_pool(name: str) -> Pool:
 
 def pool_sha256() -> str:
     """Hash of everything that training prompts are composed from."""
-    digest = hashlib.sha256(f"composition {COMPOSITION} {BARE_FILLS} {FRAMED_FILLS}\n".encode())
+    digest = hashlib.sha256(f"composition {COMPOSITION} {BARE_FILLS} {FRAMED_FILLS} {_COMBINED} {_LABELS}\n".encode())
+    for domain, side in _template_pools():
+        digest.update("\n".join(templates(domain, side, "train")).encode())
     for name in ("train.jsonl", "fillers.json"):
         digest.update((POOL / name).read_bytes())
     return digest.hexdigest()
@@ -86,7 +98,34 @@ def training_prompts(seed: int = 0) -> Pool:
             for _ in range(FRAMED_FILLS):
                 found.setdefault(_varied(_framed(pattern, fillers, draw), draw), row)
     rows = np.fromiter(found.values(), np.int64, len(found))
-    return Pool(tuple(found), patterns.polarity[rows], tuple(patterns.difficulty[row] for row in rows), rows)
+    more, sides = _from_templates(draw, set(found))
+    numbers = len(patterns) + np.arange(len(more))
+    return Pool(
+        (*found, *more),
+        np.concatenate([patterns.polarity[rows], np.array(sides, np.int8)]),
+        (*(patterns.difficulty[row] for row in rows), *(["plain"] * len(more))),
+        np.concatenate([rows, numbers]),
+    )
+
+
+def _template_pools() -> list[tuple[str, int]]:
+    return [(domain, side) for domain in _LABELS for side in (POSITIVE, NEGATIVE)]
+
+
+def _from_templates(draw: np.random.Generator, known: set[str]) -> tuple[list[str], list[int]]:
+    """The tasks' training templates, each with every label of its domain and some combinations: prompts and polarity."""
+    prompts, sides = [], []
+    for domain, side in _template_pools():
+        names = _LABELS[domain]
+        for template in templates(domain, side, "train"):
+            several = [list(draw.choice(names, int(draw.integers(2, 5)), replace=False)) for _ in range(_COMBINED)]
+            for labels in [*([name] for name in names), *several]:
+                prompt = render(template, [str(label) for label in labels], side)
+                if prompt not in known:
+                    known.add(prompt)
+                    prompts.append(prompt)
+                    sides.append(side)
+    return prompts, sides
 
 
 def _pick(options: list[Any], draw: np.random.Generator) -> Any:
