@@ -183,7 +183,14 @@ def _task_values(config: RunConfig, task: type[Any]) -> dict[str, Any]:
 
 
 def _part(name: str, entry: type[Any], settings: Settings) -> dict[str, Any]:
-    return {"name": name, "version": entry.card.version, "settings": settings.model_dump(mode="json")}
+    values = settings.model_dump(mode="json")
+    # A model answers through its router and encoder, so their versions are part of what it is.
+    versions = {
+        part: registry.get(f"{part}s", values[part]).card.version
+        for part in ("router", "encoder")
+        if values.get(part) in registry.names(f"{part}s")
+    }
+    return {"name": name, "version": entry.card.version, "settings": values} | ({"parts": versions} if versions else {})
 
 
 def _start(plan: Plan, examples: Examples, writer: journal.Writer) -> None:
