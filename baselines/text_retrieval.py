@@ -27,7 +27,8 @@ class TextRetrievalSettings(Settings):
 class TextIndex:
     """Item texts as vectors: `vectors` float32 [M, d] of text m, which belongs to item `owner[m]`.
 
-    An item is written about by its text and each of its training tags.
+    An item is written about by its text, its labels alone (so that a wish for a genre is not drowned by the plot) and each
+    of its training tags.
     """
 
     def __init__(self, settings: TextRetrievalSettings, arrays: dict[str, npt.NDArray[Any]]) -> None:
@@ -38,8 +39,11 @@ class TextIndex:
         """Encode the catalogue."""
         catalogue, index = dataset.catalogue, cls(settings, {})
         tags = catalogue.train_tags or ((),) * len(catalogue)
-        texts = [text for item, text in enumerate(catalogue.texts) for text in (text, *tags[item])]
-        counts = np.array([1 + len(mine) for mine in tags], np.int64)
+        labels = [
+            ", ".join(catalogue.label_names[label] for label in catalogue.labels[v]) for v in range(len(catalogue))
+        ]
+        texts = [text for v, whole in enumerate(catalogue.texts) for text in (whole, labels[v], *tags[v])]
+        counts = np.array([2 + len(mine) for mine in tags], np.int64)
         start = (counts.cumsum() - counts).astype(np.int64)
         index.arrays = {"text_vectors": index.encoder.encode(texts, context.progress), "text_start": start}
         return index

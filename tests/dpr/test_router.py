@@ -180,7 +180,9 @@ def test_updates_survive_a_round_trip_and_learn(tmp_path, monkeypatch):
     tensors = router_adapter.fit_adapter(prompts, polarity, epochs=12)
     again = router_adapter.fit_adapter(prompts, polarity, epochs=12)
     assert all((tensors[name] == again[name]).all() for name in tensors)
-    router_adapter.save_tensors({f"0/{name}": value for name, value in tensors.items()}, tmp_path / "weights.safetensors")
+    router_adapter.save_tensors(
+        {f"0/{name}": value for name, value in tensors.items()}, tmp_path / "weights.safetensors"
+    )
     loaded = router_adapter.PolarityModels.load(tmp_path / "weights.safetensors").logits(prompts)
     np.testing.assert_array_equal(loaded, router_adapter.PolarityModel(tensors).logits(prompts))
     assert (np.sign(loaded) == polarity).all()
