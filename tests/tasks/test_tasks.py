@@ -118,6 +118,11 @@ def test_conditions_and_protocols_differ_in_words_only_where_they_should(small: 
         assert (targets.intent.rule == by_kind[0].intent.rule).all()
     both = [make(Positive, small, protocol=protocol) for protocol in ("paper", "strict")]
     assert both[0].requests.prompts == both[1].requests.prompts
+    assert (both[0].targets.items.values == both[1].targets.items.values).all()
+    strict = [make(Negative, small, "strict", kind) for kind in ("genre", "genres", "tag")]
+    assert strict[0].requests.prompts == strict[1].requests.prompts == strict[2].requests.prompts
+    whole = [make(Negative, small, "paper", kind).requests.prompts for kind in ("genre", "genres", "tag")]
+    assert whole[0] != whole[1] == whole[2]
 
 
 def test_a_request_carries_nothing_hidden(small: Dataset) -> None:
