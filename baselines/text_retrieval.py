@@ -11,9 +11,9 @@ from pydantic import Field
 
 from baselines.filters import OverSASRec, OverSASRecSettings
 from baselines.scorer import CatalogueScorer, zscore
-from bench import registry
+from baselines.words import ReadsWords
 from bench.cards import ModelCard, Settings
-from bench.contracts import Dataset, Encoder, FitContext, Floats, Requests, Router
+from bench.contracts import Dataset, FitContext, Floats, Requests
 
 
 class TextRetrievalSettings(Settings):
@@ -24,7 +24,7 @@ class TextRetrievalSettings(Settings):
     pool: Literal["max", "mean"] = Field("max", description="how similarities with an item's several texts become one")
 
 
-class TextIndex:
+class TextIndex(ReadsWords):
     """Item texts as vectors: `vectors` float32 [M, d] of text m, which belongs to item `owner[m]`.
 
     An item is written about by its text, its labels alone (so that a wish for a genre is not drowned by the plot) and each
@@ -47,19 +47,6 @@ class TextIndex:
         start = (counts.cumsum() - counts).astype(np.int64)
         index.arrays = {"text_vectors": index.encoder.encode(texts, context.progress), "text_start": start}
         return index
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The sentence encoder, with its vectors kept on disk."""
-        from baselines.encoders import CachedEncoder, default_cache_directory
-
-        return CachedEncoder(self.settings.encoder, default_cache_directory())
-
-    @cached_property
-    def router(self) -> Router:
-        """What decides the polarity of a prompt."""
-        router: Router = registry.get("routers", self.settings.router)()
-        return router
 
     def similarity(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """Cosine of each request with each item, sign turned for refusals, float32 [B, V]; and the routed polarity.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,9 +11,9 @@ from pydantic import Field
 
 from baselines.sasrec import SASRec, SASRecSettings
 from baselines.scorer import CatalogueScorer
-from bench import registry
+from baselines.words import ReadsWords
 from bench.cards import ModelCard, Settings
-from bench.contracts import NEGATIVE, POSITIVE, Dataset, Encoder, FitContext, Floats, Requests, Router
+from bench.contracts import NEGATIVE, POSITIVE, Dataset, FitContext, Floats, Requests
 from bench.rng import named_generator
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class DPRSettings(Settings):
     patience: int = Field(4, ge=1, description="epochs without a better validation mean before a stage stops")
 
 
-class DPRSAS(CatalogueScorer):
+class DPRSAS(ReadsWords, CatalogueScorer):
     """Decoupled Promptable Recommendation over SASRec (Lyu et al. 2026, Section 3)."""
 
     card = ModelCard(
@@ -126,19 +125,6 @@ class DPRSAS(CatalogueScorer):
                         vectors, real = prompts.take(torch.from_numpy(index[rows]).to(self.device))
                         hidden[at] = self.net.steer(hidden[at], vectors, side, real)
             return (hidden @ self.net.table.t()).cpu().numpy(), extras
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The sentence encoder, with its vectors kept on disk."""
-        from baselines.encoders import CachedEncoder, default_cache_directory
-
-        return CachedEncoder(self.settings.encoder, default_cache_directory())
-
-    @cached_property
-    def router(self) -> Router:
-        """What decides the polarity of a prompt."""
-        router: Router = registry.get("routers", self.settings.router)()
-        return router
 
     def save(self, directory: Path) -> None:
         """Write the weights as safetensors."""
