@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from baselines.genre_parser import GenreParser, RoutedSettings, labels_of
+from baselines.genre_parser import HeedsGenres, RoutedSettings
 from baselines.sasrec import SASRec, SASRecSettings
 from baselines.scorer import CatalogueScorer
 from bench.cards import ModelCard, Settings
@@ -37,6 +35,10 @@ class OverSASRec(CatalogueScorer):
         backbone = context.fitted("sasrec", dataset, self.settings.backbone.model_dump())
         assert isinstance(backbone, SASRec)
         self.backbone = backbone
+
+    def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
+        """The backbone's scores."""
+        return self.backbone.score(requests)
 
     def save(self, directory: Path) -> None:
         """Write arrays and backbone."""
@@ -66,7 +68,7 @@ class FilterSAS(OverSASRec):
 
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """The backbone's scores, -inf for what the rule bars."""
-        scores, extras = self.backbone.score(requests)
+        scores, extras = super().score(requests)
         if requests.intent is None:
             return scores, extras
         rule = requests.intent.rule
@@ -78,7 +80,7 @@ class ParsedFilterSettings(OverSASRecSettings, RoutedSettings):
     """Settings of the parsed filter."""
 
 
-class FilterSASParsed(OverSASRec):
+class FilterSASParsed(HeedsGenres, OverSASRec):
     """A filter with the information of everyone else: it reads genre and polarity from the prompt."""
 
     card = ModelCard(
@@ -90,33 +92,3 @@ class FilterSASParsed(OverSASRec):
     Settings: ClassVar[type[Settings]] = ParsedFilterSettings
     serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "match"})
     settings: ParsedFilterSettings  # type: ignore[assignment]
-    labels: dict[str, Any]
-
-    def fit(self, dataset: Dataset, context: FitContext) -> None:
-        """The backbone, and the catalogue's labels."""
-        super().fit(dataset, context)
-        self.labels, self.arrays["has"] = labels_of(dataset.catalogue)
-
-    @cached_property
-    def parser(self) -> GenreParser:
-        """Reads the prompts."""
-        return GenreParser(self.labels["names"], self.arrays["has"], self.settings)
-
-    def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
-        """The backbone's scores, -inf for what the words bar; reports the routed polarity."""
-        scores, _ = self.backbone.score(requests)
-        allowed, extras = self.parser.allowed(requests.prompts, len(requests))
-        return np.where(allowed, scores, -np.inf).astype(np.float32), extras
-
-    def save(self, directory: Path) -> None:
-        """Write backbone and labels."""
-        super().save(directory)
-        (directory / "labels.json").write_text(json.dumps(self.labels), "utf-8")
-
-    @classmethod
-    def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> FilterSASParsed:
-        """Read what `save` wrote."""
-        model = super().load(directory, settings, device)
-        assert isinstance(model, cls)
-        model.labels = json.loads((directory / "labels.json").read_text("utf-8"))
-        return model

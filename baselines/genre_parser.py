@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from baselines.scorer import CatalogueScorer
 from bench import registry
 from bench.cards import Settings
-from bench.contracts import NEGATIVE, Bools, Catalogue, Router
+from bench.contracts import NEGATIVE, Bools, Dataset, FitContext, Floats, Requests, Router
 
 # Everyday names of labels whose own name people seldom say.
 ALIASES = {
@@ -30,11 +34,6 @@ class RoutedSettings(Settings):
     match: Literal["all", "any", "exact"] = Field(
         "all", description="items meant by several genres: those with all, with any, or with exactly these"
     )
-
-
-def labels_of(catalogue: Catalogue) -> tuple[dict[str, Any], Bools]:
-    """What has to be kept of a catalogue to filter by label: names, and membership bool [V, L]."""
-    return {"names": list(catalogue.label_names)}, catalogue.label_matrix()
 
 
 def _forms(name: str) -> list[str]:
@@ -89,3 +88,39 @@ class GenreParser:
             meant &= self.has.sum(1) == len(labels)
         rule: Bools = ~meant if polarity == NEGATIVE else meant
         return rule
+
+
+class HeedsGenres(CatalogueScorer):
+    """Mixin that bars what a prompt rules out from the scores of the class behind it; its settings are `RoutedSettings`."""
+
+    names: list[str]
+
+    def fit(self, dataset: Dataset, context: FitContext) -> None:
+        """Fit what scores, and keep the catalogue's labels."""
+        super().fit(dataset, context)
+        self.names, self.arrays["has"] = list(dataset.catalogue.label_names), dataset.catalogue.label_matrix()
+
+    @cached_property
+    def parser(self) -> GenreParser:
+        """Reads the prompts."""
+        assert isinstance(self.settings, RoutedSettings)
+        return GenreParser(self.names, self.arrays["has"], self.settings)
+
+    def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
+        """The scores, -inf for what the words bar; reports the routed polarity."""
+        scores, _ = super().score(requests)
+        allowed, extras = self.parser.allowed(requests.prompts, len(requests))
+        return np.where(allowed, scores, -np.inf).astype(np.float32), extras
+
+    def save(self, directory: Path) -> None:
+        """Write what scores, and the labels' names."""
+        super().save(directory)
+        (directory / "labels.json").write_text(json.dumps({"names": self.names}), "utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> Self:
+        """Read what `save` wrote."""
+        model = super().load(directory, settings, device)
+        assert isinstance(model, cls)
+        model.names = json.loads((directory / "labels.json").read_text("utf-8"))["names"]
+        return model

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from baselines.genre_parser import GenreParser, RoutedSettings, labels_of
+from baselines.genre_parser import HeedsGenres, RoutedSettings
 from baselines.scorer import CatalogueScorer
 from bench.cards import ModelCard, Settings
 from bench.contracts import Dataset, FitContext, Floats, Requests
@@ -48,7 +45,7 @@ class Popularity(CatalogueScorer):
         return np.repeat(self.arrays["popularity"][None], len(requests), axis=0), {}
 
 
-class PopularityInGenre(Popularity):
+class PopularityInGenre(HeedsGenres, Popularity):
     """Popularity among the items that the prompt's genre leaves; without a genre in the prompt, plain popularity."""
 
     card = ModelCard(
@@ -60,33 +57,3 @@ class PopularityInGenre(Popularity):
     Settings: ClassVar[type[Settings]] = RoutedSettings
     serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "match"})
     settings: RoutedSettings
-    labels: dict[str, Any]
-
-    def fit(self, dataset: Dataset, context: FitContext) -> None:
-        """Count events and keep the catalogue's labels."""
-        super().fit(dataset, context)
-        self.labels, self.arrays["has"] = labels_of(dataset.catalogue)
-
-    @cached_property
-    def parser(self) -> GenreParser:
-        """Reads the prompts."""
-        return GenreParser(self.labels["names"], self.arrays["has"], self.settings)
-
-    def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
-        """Counts, -inf for barred items."""
-        scores, extras = super().score(requests)
-        allowed, extras = self.parser.allowed(requests.prompts, len(requests))
-        return np.where(allowed, scores, -np.inf).astype(np.float32), extras
-
-    def save(self, directory: Path) -> None:
-        """Write counts and labels."""
-        super().save(directory)
-        (directory / "labels.json").write_text(json.dumps(self.labels), "utf-8")
-
-    @classmethod
-    def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> PopularityInGenre:
-        """Read what `save` wrote."""
-        model = super().load(directory, settings, device)
-        assert isinstance(model, cls)
-        model.labels = json.loads((directory / "labels.json").read_text("utf-8"))
-        return model
