@@ -32,7 +32,7 @@ class Schedule:
     """How long and how fast.
 
     Linear warm-up over `warmup` steps, then a cosine to zero over `epochs`; training stops early when the validation value
-    has not risen for `patience` epochs. `updates` ends it after so many steps, whatever the epochs.
+    has not risen for `patience` epochs.
     """
 
     epochs: int

@@ -1,4 +1,4 @@
-"""The training prompts of DPR: their texts, their sentence vectors, and which of them fits an instance."""
+"""The training prompts of DPR: their texts, and which of them fits an instance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.contracts import NEGATIVE, POSITIVE, Catalogue, Encoder, Floats, Ints, Longs, Progress
+from bench.contracts import NEGATIVE, POSITIVE, Catalogue, Ints, Longs
 from dpr.target_sets import Instances
 from tasks.prompt_pools import render, templates
 
@@ -54,10 +54,6 @@ class PromptBank:
     def _add(self, texts: list[str]) -> Longs:
         self.texts += texts
         return np.arange(len(self.texts) - len(texts), len(self.texts))
-
-    def vectors(self, encoder: Encoder, progress: Progress | None) -> Floats:
-        """Sentence vectors of all prompts, float32 [prompts, encoder dimension]."""
-        return encoder.encode(self.texts, progress)
 
     def kinds(self, size: int, mix: Mix, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """For `size` instances, whether each is put as a tag and, if not, whether it names the whole label set; bool [size]."""
