@@ -37,6 +37,7 @@ class SASRec(CatalogueScorer):
 
     card = ModelCard(
         name="sasrec",
+        version=2,
         summary="SASRec: causal self-attention over the history, full softmax over the catalogue.",
         information="none",
         settings={name: field.description or "" for name, field in SASRecSettings.model_fields.items()},

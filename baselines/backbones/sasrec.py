@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.backbones.base import Backbone
+from baselines.backbones.dropout import dropout
 
 
 class Block(nn.Module):
@@ -25,7 +26,7 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.attention_norm(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
-        x = x + F.dropout(mixed, self.dropout, self.training)
+        x = x + dropout(mixed, self.dropout, self.training)
         return self._feed(x)
 
     def at_last(self, x: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
@@ -42,11 +43,11 @@ class Block(nn.Module):
         k, v = F.linear(normed, weight[dim:], bias[dim:]).view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         real = (torch.arange(length, device=x.device) <= last[:, None])[:, None, None]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real).reshape(batch, dim)
-        return self._feed(x[row, last] + F.dropout(self.out(mixed), self.dropout, self.training))
+        return self._feed(x[row, last] + dropout(self.out(mixed), self.dropout, self.training))
 
     def _feed(self, x: torch.Tensor) -> torch.Tensor:
         inner = self.down(F.relu(self.up(self.inner_norm(x))))
-        return x + F.dropout(inner, self.dropout, self.training)
+        return x + dropout(inner, self.dropout, self.training)
 
 
 class SASRecNet(Backbone):
@@ -86,4 +87,4 @@ class SASRecNet(Backbone):
     def _embed(self, items: torch.Tensor) -> torch.Tensor:
         # Scaled up, so that who the item is outweighs where it stands and what the blocks add at the start of training.
         x = F.embedding(items, self.table) * self.table.shape[1] ** 0.5 + self.positions[: items.shape[1]]
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)

@@ -30,18 +30,19 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         grad_h, grad_table = torch.empty_like(h), torch.zeros_like(table)
         log_sum = h.new_empty(rows)
         safe = float(h.norm(dim=1).max() * table.norm(dim=1).max()) < SAFE_LOGIT if rows else True
-        buffer = h.new_empty(min(chunk, rows), table.shape[0])
+        # Logits stand transposed, [V, rows]: an odd catalogue as the leading dimension makes the product twice as slow.
+        buffer = h.new_empty(table.shape[0] * min(chunk, rows))
         for start in range(0, rows, chunk):
             part = h[start : start + chunk]
-            z = torch.mm(part, table.t(), out=buffer[: len(part)])
-            shift = None if safe else z.amax(1, keepdim=True)
+            z = torch.mm(table, part.t(), out=buffer[: len(part) * table.shape[0]].view(-1, len(part)))
+            shift = None if safe else z.amax(0)
             if shift is not None:
                 z.sub_(shift)
-            total = z.exp_().sum(1, keepdim=True)
-            scale = weight[start : start + chunk, None] / total
-            torch.mm(z, table, out=grad_h[start : start + chunk]).mul_(scale)
-            grad_table.addmm_(z.t(), part * scale)
-            log_sum[start : start + chunk] = total.log_()[:, 0] if shift is None else (total.log_() + shift)[:, 0]
+            total = z.exp_().sum(0)
+            scale = (weight[start : start + chunk] / total)[:, None]
+            torch.mm(z.t(), table, out=grad_h[start : start + chunk]).mul_(scale)
+            grad_table.addmm_(z, part * scale)
+            log_sum[start : start + chunk] = total.log_() if shift is None else total.log_() + shift
         if owner is None:
             wanted = table.index_select(0, targets)
             loss = (weight * (log_sum - (h * wanted).sum(1))).double().sum()
