@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from baselines.sequential import SequentialRecommender
 from bench.cards import DatasetCard
 from bench.contracts import Catalogue, Dataset, Ragged, Requests
+from bench.errors import InputError
 
 USERS, ITEMS, EVENTS = 6_040, 3_666, 1_000_000
 DIM, LAYERS, HEADS, LENGTH, BATCH = 64, 2, 2, 200, 128
@@ -37,8 +39,10 @@ def synthetic_log(seed: int = 0) -> Dataset:
     )
 
 
-def train(*, seconds: float = 20.0, rounds: int = 5, full: bool = False) -> dict[str, Any]:
-    """Positions (next-item targets in the loss) per second of SASRec training, against the GEMM floor of the same shape.
+def train(
+    *, seconds: float = 20.0, rounds: int = 5, full: bool = False, backbone: str = "sasrec", length: int = LENGTH
+) -> dict[str, Any]:
+    """Positions (targets in the loss) per second of a backbone's training, against the GEMM floor of SASRec's shape.
 
     The floor is forward and both backward products of one step over 128 x 200 slots: four linear maps and two attention
     products a layer, and the softmax's products over the whole catalogue for every slot.
@@ -47,6 +51,11 @@ def train(*, seconds: float = 20.0, rounds: int = 5, full: bool = False) -> dict
         seconds: how long to measure, floor and ours together.
         rounds: how many times they take turns.
         full: only full windows of 201 events, so that ours too has 128 x 200 targets a step and no short row.
+        backbone: which one: sasrec, gru4rec or bert4rec, with its default settings.
+        length: newest events of a history; the floor stays at 200.
+
+    Raises:
+        InputError: no such backbone.
 
     Returns:
         `positions_per_s`, `floor_positions_per_s`, `ratio` (median over rounds) with `ratio_low` and `ratio_high`, and
@@ -54,33 +63,36 @@ def train(*, seconds: float = 20.0, rounds: int = 5, full: bool = False) -> dict
     """
     import torch
 
-    from baselines.backbones.batches import Windows, bucket, cut_windows
-    from baselines.backbones.next_item import positions
-    from baselines.backbones.sasrec import SASRecNet
-    from baselines.backbones.softmax import catalogue_cross_entropy
+    from baselines.backbones.batches import bucket, cut_windows
     from baselines.training import keep_memory
+    from bench import registry
 
     keep_memory()
     torch.manual_seed(0)
     events = synthetic_log().train_events()
-    net = SASRecNet(ITEMS, DIM, LAYERS, HEADS, LENGTH, 0.2).train()
+    kind = registry.get("models", backbone)
+    if not issubclass(kind, SequentialRecommender):
+        raise InputError(f"{backbone} is no backbone: give sasrec, gru4rec or bert4rec.")
+    net = kind(kind.Settings.parse(backbone, {"length": length})).build(ITEMS).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     rng = np.random.default_rng(0)
-    windows = cut_windows(events, LENGTH, rng)
-    keep = np.flatnonzero((windows.stop - windows.start == LENGTH + 1) | (not full))
-    windows = Windows(windows.user[keep], windows.start[keep], windows.stop[keep])
-    rows = list(bucket(windows.stop - windows.start, BATCH if full else 40, rng))
+    windows = cut_windows(events, net.length, rng)
+    windows = windows.take(np.flatnonzero((windows.stop - windows.start == net.length + 1) | (not full)))
+    # As many positions a step whatever the length.
+    size = (BATCH if full else 40) * LENGTH // length
+    rows = list(bucket(windows.stop - windows.start, size, rng))
     state = {"step": 0}
 
     def ours() -> int:
         row = rows[state["step"] % len(rows)]
         state["step"] += 1
-        hidden, targets = positions(net, events, Windows(windows.user[row], windows.start[row], windows.stop[row]))
-        loss = catalogue_cross_entropy(hidden, net.table, targets)
+        part = windows.take(row)
+        step = net.draw(part, rng)
+        loss = net.loss(events, step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        return len(targets)
+        return net.targets(step)
 
     return _race(ours, _training_floor(), seconds, rounds)
 

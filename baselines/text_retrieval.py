@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from baselines.filters import OverSASRec, OverSASRecSettings
+from baselines.sasrec import SASRec
 from baselines.scorer import CatalogueScorer, zscore
+from baselines.sequential import OverBackbone, over
 from baselines.words import ReadsWords
 from bench.cards import ModelCard, Settings
 from bench.contracts import Dataset, FitContext, Floats, Requests
@@ -98,14 +99,17 @@ class TextRetrieval(CatalogueScorer):
         return self.index.similarity(requests)
 
 
-class TextRetrievalSASSettings(OverSASRecSettings, TextRetrievalSettings):
+class SummedSettings(TextRetrievalSettings):
     """Settings of text retrieval over a backbone."""
 
     weight: float = Field(1.0, ge=0, description="weight of the text's z-score for wishes; the backbone's is 1")
     refusal_weight: float = Field(0.25, ge=0, description="the same for refusals")
 
 
-class TextRetrievalSAS(OverSASRec):
+TextRetrievalSASSettings = over(SASRec, SummedSettings)
+
+
+class TextRetrievalSAS(OverBackbone):
     """z(backbone) + weight * z(text), each over the catalogue for each request."""
 
     card = ModelCard(
@@ -116,7 +120,8 @@ class TextRetrievalSAS(OverSASRec):
     )
     Settings: ClassVar[type[Settings]] = TextRetrievalSASSettings
     serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "pool", "weight", "refusal_weight"})
-    settings: TextRetrievalSASSettings  # type: ignore[assignment]
+    quick_settings: ClassVar[dict[str, Any]] = SASRec.quick_beneath()
+    stands_on = SASRec
 
     def fit(self, dataset: Dataset, context: FitContext) -> None:
         """The backbone, and the catalogue's vectors."""

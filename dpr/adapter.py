@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from baselines.sasrec import SASRec, SASRecSettings
+from baselines.bert4rec import BERT4Rec
+from baselines.gru4rec import GRU4Rec
+from baselines.sasrec import SASRec
 from baselines.scorer import CatalogueScorer
+from baselines.sequential import SequentialRecommender, over
 from baselines.words import ReadsWords
 from bench.cards import ModelCard, Settings
 from bench.contracts import NEGATIVE, POSITIVE, Dataset, FitContext, Floats, Requests
@@ -24,9 +27,8 @@ if TYPE_CHECKING:
 
 
 class DPRSettings(Settings):
-    """DPR's shape and training; `backbone.*` are those of Stage 1."""
+    """DPR's shape and training; those of Stage 1 stand beside them as `backbone.*`."""
 
-    backbone: SASRecSettings = Field(SASRecSettings(), description="settings of Stage 1's backbone")
     encoder: str = Field("all-minilm-l6-v2", description="frozen sentence encoder of Eq. 3")
     router: str = Field("offline", description="what decides the polarity of a prompt")
     towers: int = Field(2, ge=1, le=2, description="2: one for each polarity; 1: shared (Table 10)")
@@ -40,9 +42,9 @@ class DPRSettings(Settings):
     heads: int = Field(2, ge=1, description="heads of the cross-attention")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of projector and towers")
     temperature: float = Field(1.0, gt=0, description="tau of Eq. 8")
-    epochs: int = Field(12, ge=1, description="most epochs of Stage 2")
+    epochs: int = Field(16, ge=1, description="most epochs of Stage 2")
     tag_epochs: int = Field(12, ge=0, description="most epochs of Stage 3")
-    share: float = Field(0.25, gt=0, le=1, description="share of positions that become an instance of each polarity")
+    share: float = Field(0.5, gt=0, le=1, description="share of positions that become an instance of each polarity")
     whole: float = Field(0.5, ge=0, le=1, description="share of genre prompts that name all genres of the item")
     replay: float = Field(0.3, ge=0, le=1, description="share of Stage 3's wishes that are still genre prompts")
     templates_per_set: int = Field(4, ge=1, le=20, description="training templates that each set of genres is put in")
@@ -51,59 +53,60 @@ class DPRSettings(Settings):
     backbone_rate: float = Field(0.3, ge=0, description="the backbone's rate relative to that")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     patience: int = Field(4, ge=1, description="epochs without a better validation mean before a stage stops")
-
-
-class DPRSAS(ReadsWords, CatalogueScorer):
-    """Decoupled Promptable Recommendation over SASRec (Lyu et al. 2026, Section 3)."""
-
-    card = ModelCard(
-        name="dpr_sas",
-        summary="DPR over SASRec: the prompt moves the user's vector inside the retrieval space; one tower a polarity.",
-        information="prompt",
-        settings={name: field.description or "" for name, field in DPRSettings.model_fields.items()},
-        citation="Lyu et al. 2026, Give Users the Wheel: Towards Promptable Recommendation Paradigm",
-        notes=(
-            "Training instances lie inside the train slice. The router's own decision picks the tower at evaluation.",
-            "SEQ bypasses the fusion: it scores with h_u of the jointly trained encoder.",
-            "Stage 2 mixes prompts that name one genre with prompts that name all; Stage 3 replays a share of them, so that "
-            "one model serves every condition. whole=1 replay=0 is the reading closest to the paper's text.",
-        ),
+    prompt: Literal["matched", "mismatched"] = Field(
+        "matched", description="mismatched: every request is served with another one's prompt (DPR-Rand, Table 4)"
     )
-    Settings: ClassVar[type[Settings]] = DPRSettings
-    serving_settings: ClassVar[frozenset[str]] = frozenset({"router"})
-    quick_settings: ClassVar[dict[str, Any]] = {
-        "backbone.epochs": 1,
-        "backbone.length": 50,
-        "epochs": 1,
-        "tag_epochs": 1,
-        "templates_per_set": 1,
-    }
-    settings: DPRSettings
+
+
+class DPR(ReadsWords, CatalogueScorer):
+    """Decoupled Promptable Recommendation over a backbone (Lyu et al. 2026, Section 3)."""
+
+    stands_on: ClassVar[type[SequentialRecommender]]
+    serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "prompt"})
+    settings: Any
     net: DPRNet
 
     def fit(self, dataset: Dataset, context: FitContext) -> None:
-        """Stage 1 (shared with `sasrec`), then Stage 2 on genre prompts and Stage 3 on tags (Algorithm 1)."""
+        """Stage 1 (shared with the backbone's own row), Stage 2 on genre prompts, Stage 3 on tags (Algorithm 1).
+
+        What a stage starts from is a fitted model of its own, so that ablations which agree up to there share it.
+        """
         import copy
 
+        from baselines.target_sets import TargetSets
         from baselines.training import seeded
         from dpr.prompt_bank import Mix, PromptBank
         from dpr.stages import Stage
-        from dpr.target_sets import TargetSets
 
         s, self.device = self.settings, context.device
-        stage1 = context.fitted("sasrec", dataset, s.backbone.model_dump())
-        assert isinstance(stage1, SASRec)
+        has_tags = any(dataset.catalogue.train_tags)
+        third = s.tag_epochs > 0 and has_tags
+        before = self._before(dataset, context) if third and s.stages == 3 else None
         group = TargetSets(dataset.catalogue, dataset.card.windows).group
         draws = named_generator(context.seed, "dpr", "prompt bank")
         bank = PromptBank(dataset.catalogue, dataset.card.domain, group, s.templates_per_set, draws)
         prompts = self._read(bank.texts, context)
-        with seeded(context.seed, "dpr", "weights", device=self.device):
-            self.net = self._build(copy.deepcopy(stage1.net), prompts.vectors.shape[-1])
-        if s.stages == 3:
-            Stage("DPR stage 2", self.net, dataset, bank, prompts, s, Mix(0.0, s.whole)).run(s.epochs, context)
-        if s.tag_epochs and bank.tag_count.any():
+        if before is not None:
+            self.net = copy.deepcopy(before.net)
+        else:
+            stage1 = context.fitted(self.stands_on.card.name, dataset, self.stands_on.passed_down(s))
+            assert isinstance(stage1, SequentialRecommender)
+            with seeded(context.seed, "dpr", "weights", device=self.device):
+                self.net = self._build(copy.deepcopy(stage1.net), prompts.vectors.shape[-1])
+        if third:
             mix = Mix(1.0 - s.replay, s.whole)
             Stage("DPR stage 3", self.net, dataset, bank, prompts, s, mix).run(s.tag_epochs, context)
+        elif s.stages == 3:
+            Stage("DPR stage 2", self.net, dataset, bank, prompts, s, Mix(0.0, s.whole)).run(s.epochs, context)
+
+    def _before(self, dataset: Dataset, context: FitContext) -> DPR:
+        """The same model at the end of Stage 2."""
+        values = {key: value for key, value in self.settings.model_dump().items() if key not in self.serving_settings}
+        # Replay is Stage 3's own: without it in the key, models that differ there alone share Stage 2.
+        values |= {"tag_epochs": 0, "replay": DPRSettings.model_fields["replay"].default}
+        before = context.fitted(self.card.name, dataset, values)
+        assert isinstance(before, DPR)
+        return before
 
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """h_final . e_v where there is a prompt, h_u . e_v where there is none; reports the routed polarity."""
@@ -114,7 +117,9 @@ class DPRSAS(ReadsWords, CatalogueScorer):
             hidden = self.net.backbone.encode(requests.history)
             extras: dict[str, npt.NDArray[Any]] = {}
             if requests.prompts is not None:
-                texts, index = np.unique(np.asarray(requests.prompts, object).astype(str), return_inverse=True)
+                texts, index = np.unique(
+                    np.asarray(self._served(requests.prompts), object).astype(str), return_inverse=True
+                )
                 polarity, confidence = self.router.route([str(text) for text in texts])
                 extras = {"polarity": polarity[index], "confidence": confidence[index]}
                 prompts = self._read([str(text) for text in texts], None)
@@ -135,17 +140,27 @@ class DPRSAS(ReadsWords, CatalogueScorer):
         )
 
     @classmethod
-    def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> DPRSAS:
+    def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> Self:
         """Read what `save` wrote."""
         from safetensors.torch import load_file
 
         model = cls(settings, device)
         state = load_file(directory / "net.safetensors", device=device)
-        backbone = SASRec(model.settings.backbone, device).build(state["backbone.table"].shape[0])
+        own = cls.stands_on.Settings.parse(cls.stands_on.card.name, cls.stands_on.passed_down(settings))
+        backbone = cls.stands_on(own, device).build(state["backbone.table"].shape[0])
         projection = "projector.net.0.weight" if model.settings.projector == "mlp" else "projector.net.weight"
         model.net = model._build(backbone, state[projection].shape[1])
         model.net.load_state_dict(state)
         return model
+
+    def _served(self, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        """The prompts, or for DPR-Rand those of other requests: a fixed random cycle, in which nobody keeps the own one."""
+        if self.settings.prompt == "matched":
+            return prompts
+        cycle = named_generator(0, "mismatched prompts").permutation(len(prompts))
+        other = np.empty(len(prompts), np.int64)
+        other[cycle] = np.roll(cycle, 1)
+        return tuple(prompts[row] for row in other)
 
     def _build(self, backbone: Any, encoder_dim: int) -> DPRNet:
         from dpr.fusion import Fusion, Projector
@@ -169,3 +184,36 @@ class DPRSAS(ReadsWords, CatalogueScorer):
         vectors = self.encoder.encode(texts, None if context is None else context.progress)
         tensor: torch.Tensor = torch.from_numpy(vectors).to(self.device)
         return PromptVectors(tensor[:, None, :])
+
+
+def dpr_over(backbone: type[SequentialRecommender], name: str) -> type[DPR]:
+    """DPR over a backbone, as a model of that name."""
+
+    class Made(DPR):
+        stands_on = backbone
+        Settings = over(backbone, DPRSettings)
+        quick_settings: ClassVar[dict[str, Any]] = {
+            **backbone.quick_beneath(),
+            "epochs": 1,
+            "tag_epochs": 1,
+            "templates_per_set": 1,
+        }
+        card = ModelCard(
+            name=name,
+            version=2,
+            summary=f"DPR over {backbone.card.name}: the prompt moves the user's vector in the retrieval space; one tower a polarity.",
+            information="prompt",
+            settings={key: field.description or "" for key, field in Settings.model_fields.items()},
+            citation="Lyu et al. 2026, Give Users the Wheel: Towards Promptable Recommendation Paradigm",
+            notes=(
+                "Training instances lie inside the train slice. The router's own decision picks the tower at evaluation.",
+                "SEQ bypasses the fusion: it scores with h_u of the jointly trained encoder.",
+                "Stage 2 mixes prompts that name one genre with prompts that name all; Stage 3 replays a share of them, so "
+                "that one model serves every condition. whole=1 replay=0 is the reading closest to the paper's text.",
+            ),
+        )
+
+    return Made
+
+
+DPRSAS, DPRGRU, DPRBERT = dpr_over(SASRec, "dpr_sas"), dpr_over(GRU4Rec, "dpr_gru"), dpr_over(BERT4Rec, "dpr_bert4rec")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baselines.target_sets import Instances
 from bench.contracts import NEGATIVE, POSITIVE, Catalogue, Ints, Longs
-from dpr.target_sets import Instances
 from tasks.prompt_pools import render, templates
 
 SIDES = (POSITIVE, NEGATIVE)

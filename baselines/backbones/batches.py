@@ -19,6 +19,10 @@ class Windows:
     start: Longs
     stop: Longs
 
+    def take(self, rows: Longs) -> Windows:
+        """The given windows, in the given order."""
+        return Windows(self.user[rows], self.start[rows], self.stop[rows])
+
 
 def cut_windows(events: Ragged, length: int, rng: np.random.Generator) -> Windows:
     """Cut every history into windows of at most `length` + 1 events that overlap by one.

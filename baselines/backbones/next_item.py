@@ -1,17 +1,16 @@
-"""Next-item training of a causal backbone (Eq. 1; Stage 1 of DPR) and the validation that every training stops by."""
+"""Training of a backbone on its own objective (Stage 1 of DPR), from scratch or further, and the validation it stops by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from baselines.backbones.base import Backbone
-from baselines.backbones.batches import Windows, bucket, cut_windows, padded
-from baselines.backbones.softmax import catalogue_cross_entropy
+from baselines.backbones.batches import bucket, cut_windows
 from baselines.training import Loop, Schedule, seeded
 from bench.contracts import Dataset, FitContext, Ints, Ragged
 from bench.metrics import hits, ndcg
@@ -21,7 +20,6 @@ from bench.ranking import top_k
 class NextItemSettings(Protocol):
     """What next-item training reads of a model's settings."""
 
-    length: int
     epochs: int
     batch: int
     learning_rate: float
@@ -35,41 +33,34 @@ def fit_next_item(
     """Train a backbone from scratch on the train slice of `dataset`; returns it with its best epoch's weights."""
     with seeded(context.seed, name, "weights", device=context.device):
         net = build(len(dataset.catalogue))
-    events = dataset.train_events()
-    validation = Validation(dataset)
-
-    def batches(epoch: int, rng: np.random.Generator) -> list[Windows]:
-        windows = cut_windows(events, settings.length, rng)
-        rows = bucket(windows.stop - windows.start, settings.batch, rng)
-        return [Windows(windows.user[row], windows.start[row], windows.stop[row]) for row in rows]
-
-    def loss(batch: Windows) -> torch.Tensor:
-        hidden, targets = positions(net, events, batch)
-        return catalogue_cross_entropy(hidden, net.table, targets)
-
-    Loop(
-        name,
-        net,
-        schedule=Schedule(
-            settings.epochs, settings.learning_rate, patience=settings.patience, weight_decay=settings.weight_decay
-        ),
-        batches=batches,
-        loss=loss,
-        validate=lambda: validation.ndcg(net.encode(validation.history) @ net.table.t()),
-        context=context,
-    ).run()
+    train_further(name, net, dataset, settings, context)
     return net
 
 
-def positions(net: Backbone, events: Ragged, batch: Windows) -> tuple[torch.Tensor, torch.Tensor]:
-    """H after every event of the windows but the last, [T, d], and the events that follow, int64 [T]; no padding in either."""
-    device = net.table.device
-    items, real = padded(events.values, batch.start, batch.stop - 1)
-    following = events.values[(batch.start[:, None] + 1 + np.arange(items.shape[1]))[real]].astype(np.int64)
-    hidden = net(torch.from_numpy(items).to(device)).flatten(0, 1)
-    if not real.all():
-        hidden = hidden.index_select(0, torch.from_numpy(np.flatnonzero(real)).to(device))
-    return hidden, torch.from_numpy(following).to(device)
+def train_further(
+    name: str, net: Backbone, dataset: Dataset, settings: NextItemSettings, context: FitContext
+) -> list[dict[str, float]]:
+    """Train `net` on its own objective over the train slice; leaves its best epoch's weights in it and returns the log."""
+    events = dataset.train_events()
+    validation = Validation(dataset)
+
+    def batches(epoch: int, rng: np.random.Generator) -> list[Any]:
+        windows = cut_windows(events, net.length, rng)
+        rows = bucket(windows.stop - windows.start, settings.batch, rng)
+        return [net.draw(windows.take(row), rng) for row in rows]
+
+    schedule = Schedule(
+        settings.epochs, settings.learning_rate, patience=settings.patience, weight_decay=settings.weight_decay
+    )
+    return Loop(
+        name,
+        net,
+        schedule=schedule,
+        batches=batches,
+        loss=lambda step: net.loss(events, step),
+        validate=lambda: validation.ndcg(net.encode(validation.history) @ net.table.t()),
+        context=context,
+    ).run()
 
 
 class Validation:

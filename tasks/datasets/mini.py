@@ -67,6 +67,7 @@ class Mini:
             "backbone.epochs": 8,
             "backbone.batch": 8,
             "tag_epochs": 6,
+            "share": 0.25,
             "templates_per_set": 1,
         },
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.filters import FilterSAS, FilterSASParsed
 from baselines.genre_parser import GenreParser, RoutedSettings
 from baselines.popularity import Popularity, PopularityInGenre, Random
+from baselines.sasrec import FilterSAS, FilterSASParsed
 from baselines.scorer import zscore
 from baselines.text_retrieval import TextRetrieval, TextRetrievalSAS
 from bench.contracts import Dataset, Intent, Ragged, Requests

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from baselines.filters import ParsedFilterSettings
-from baselines.sasrec import SASRecSettings
+from baselines.sasrec import FilterSASParsed, SASRecSettings
 from bench.errors import InputError
-from dpr.adapter import DPRSettings
+from dpr.adapter import DPRSAS
 
 
 def test_dotted_keys_reach_into_nested_settings() -> None:
-    parsed = DPRSettings.parse("dpr_sas", {"backbone.epochs": "3", "towers": "1", "noise": "0.1"})
+    parsed = DPRSAS.Settings.parse("dpr_sas", {"backbone.epochs": "3", "towers": "1", "noise": "0.1"})
     assert (parsed.backbone.epochs, parsed.towers, parsed.noise) == (3, 1, 0.1)
     assert parsed.backbone.dim == SASRecSettings().dim
 
@@ -28,11 +27,11 @@ def test_dotted_keys_reach_into_nested_settings() -> None:
 )
 def test_what_is_wrong_is_named(values: dict[str, str], said: str) -> None:
     with pytest.raises(InputError) as raised:
-        DPRSettings.parse("dpr_sas", values)
+        DPRSAS.Settings.parse("dpr_sas", values)
     assert said in str(raised.value)
 
 
 def test_which_settings_there_are() -> None:
-    assert ParsedFilterSettings.has("backbone.epochs") and ParsedFilterSettings.has("match")
-    assert not ParsedFilterSettings.has("epochs") and not ParsedFilterSettings.has("backbone.epoch")
-    assert not ParsedFilterSettings.has("match.epochs")
+    assert FilterSASParsed.Settings.has("backbone.epochs") and FilterSASParsed.Settings.has("match")
+    assert not FilterSASParsed.Settings.has("epochs") and not FilterSASParsed.Settings.has("backbone.epoch")
+    assert not FilterSASParsed.Settings.has("match.epochs")

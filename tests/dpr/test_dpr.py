@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baselines.target_sets import HORIZON, TargetSets
 from bench.contracts import NEGATIVE, POSITIVE, Dataset, Ragged, Requests
-from dpr.adapter import DPRSAS, DPRSettings
+from dpr.adapter import DPRSAS
 from dpr.fusion import Fusion, FusionBlock, Projector
 from dpr.prompt_bank import Mix, PromptBank
-from dpr.target_sets import HORIZON, TargetSets
 from tests.conftest import ScratchContext, small_dataset
 
 QUICK = {
@@ -124,7 +124,7 @@ def test_prompts_say_what_the_targets_mean(small: Dataset) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[DPRSAS, Dataset]:
     data = small_dataset(users=120)
-    model = DPRSAS(DPRSettings(**QUICK))
+    model = DPRSAS(DPRSAS.Settings(**QUICK))
     model.fit(data.for_training(), ScratchContext(tmp_path_factory.mktemp("dpr")))
     return model, data
 
@@ -173,7 +173,7 @@ def test_training_never_reads_past_the_train_slice(tmp_path: Path) -> None:
     late = inside >= np.repeat(data.train_end, data.events.lengths)
     changed[late] = (changed[late] + 7) % len(data.catalogue)
     other = dataclasses.replace(data, events=Ragged(data.events.offsets, changed))
-    once = DPRSettings(**{**QUICK, "epochs": 1, "tag_epochs": 1, "backbone": {**QUICK["backbone"], "epochs": 1}})
+    once = DPRSAS.Settings(**{**QUICK, "epochs": 1, "tag_epochs": 1, "backbone": {**QUICK["backbone"], "epochs": 1}})
     weights = []
     for number, version in enumerate((data, other)):
         model = DPRSAS(once)
@@ -187,7 +187,7 @@ def test_training_never_reads_past_the_train_slice(tmp_path: Path) -> None:
     [{"towers": 1}, {"tokens": "all"}, {"stages": 2}, {"loss": "pos"}, {"loss": "neg"}, {"projector": "linear"}],
 )
 def test_every_setting_trains_saves_and_answers(tmp_path: Path, small: Dataset, change: dict) -> None:
-    model = DPRSAS(DPRSettings(**{**QUICK, **change}))
+    model = DPRSAS(DPRSAS.Settings(**{**QUICK, **change}))
     model.fit(small.for_training(), ScratchContext(tmp_path / "scratch"))
     model.save(tmp_path)
     again = DPRSAS.load(tmp_path, model.settings)
