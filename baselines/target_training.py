@@ -15,13 +15,11 @@ from torch import nn
 
 from baselines.backbones.base import Backbone, Cuts
 from baselines.backbones.batches import Windows, bucket, cut_windows
-from baselines.backbones.next_item import Validation
+from baselines.backbones.next_item import Validation, mean_ndcg
 from baselines.backbones.softmax import catalogue_cross_entropy
 from baselines.target_sets import Instances, TargetSets
-from baselines.training import Loop, Schedule
-from bench.contracts import NEGATIVE, POSITIVE, Bools, Dataset, FitContext, Floats, Longs, Ragged
-from bench.metrics import hits, ndcg
-from bench.ranking import top_k
+from baselines.training import Loop, Schedule, Steps
+from bench.contracts import NEGATIVE, POSITIVE, Bools, Dataset, FitContext, Longs, Ragged
 from bench.rng import named_generator
 
 
@@ -110,15 +108,15 @@ class TargetStage:
             context=context,
         ).run()
 
-    def _batches(self, epoch: int, rng: np.random.Generator) -> list[Step]:
+    def _batches(self, epoch: int, rng: np.random.Generator) -> Steps:
         windows = cut_windows(self.events, self.backbone.length, rng)
-        steps = []
-        for row in bucket(windows.stop - windows.start, self.settings.batch, rng):
-            part = windows.take(row)
-            cuts = self.backbone.cuts(part, rng)
-            stop = self.events.offsets[part.user[cuts.row] + 1]
-            steps.append(Step(part, cuts, self._ask(self.events, cuts.last, stop, rng)))
-        return steps
+        rows = list(bucket(windows.stop - windows.start, self.settings.batch, rng))
+        return Steps(len(rows), (self._step(windows.take(row), rng) for row in rows))
+
+    def _step(self, windows: Windows, rng: np.random.Generator) -> Step:
+        cuts = self.backbone.cuts(windows, rng)
+        stop = self.events.offsets[windows.user[cuts.row] + 1]
+        return Step(windows, cuts, self._ask(self.events, cuts.last, stop, rng))
 
     def _ask(
         self, events: Ragged, last: Longs, stop: Longs, rng: np.random.Generator, share: float | None = None
@@ -174,14 +172,12 @@ class TargetStage:
         return self._ask(data.events, start + data.train_end[users] - 1, start + data.valid_end[users], rng, share=1.0)
 
     def _validate(self) -> float:
-        hidden = self.backbone.encode(self.validation.history)
-        table = self.backbone.table.t()
-        values = [self.validation.ndcg(hidden @ table)]
+        history, table = self.validation.history, self.backbone.table
+        hidden = self.backbone.encode(history)
+        values = [mean_ndcg(hidden, table, history, self.validation.target)]
         for asked in self.held_out:
-            made = asked.made
-            if not len(made.row):
-                continue
-            scores: Floats = (self.steer(hidden, asked) @ table).cpu().numpy()
-            found = top_k(scores, self.validation.history.take(made.row), 10).items
-            values.append(float(ndcg(hits(found, made.targets), made.targets.lengths, 10).mean()))
+            if len(asked.made.row):
+                values.append(
+                    mean_ndcg(self.steer(hidden, asked), table, history.take(asked.made.row), asked.made.targets)
+                )
         return float(np.mean(values))

@@ -28,6 +28,20 @@ Batch = Any
 
 
 @dataclass(frozen=True)
+class Steps:
+    """An epoch's batches, `count` of them, each made when its turn comes: an epoch is never in memory as a whole."""
+
+    count: int
+    made: Iterator[Batch]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.made
+
+
+@dataclass(frozen=True)
 class Schedule:
     """How long and how fast.
 
@@ -62,7 +76,7 @@ class Loop:
         name: names the checkpoint in the scratch folder, the random streams and the progress bar.
         net: what is trained.
         groups: parameter groups for AdamW; a group's `lr` is relative to the schedule (1 is the full rate).
-        batches: epoch and generator to the epoch's batches; cheap to build, since they are built to be counted.
+        batches: epoch and generator to the epoch's batches.
         loss: one batch to its scalar loss.
         validate: the value to maximise, called without gradients in evaluation mode.
     """
@@ -73,7 +87,7 @@ class Loop:
         net: torch.nn.Module,
         *,
         schedule: Schedule,
-        batches: Callable[[int, np.random.Generator], list[Batch]],
+        batches: Callable[[int, np.random.Generator], Steps],
         loss: Callable[[Batch], torch.Tensor],
         validate: Callable[[], float],
         context: FitContext,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from baselines.backbones.base import Backbone
 from baselines.backbones.batches import bucket, cut_windows
-from baselines.training import Loop, Schedule, seeded
-from bench.contracts import Dataset, FitContext, Ints, Ragged
+from baselines.training import Loop, Schedule, Steps, seeded
+from bench.contracts import Dataset, FitContext, Ragged
 from bench.metrics import hits, ndcg
 from bench.ranking import top_k
+
+# Users whose scores over the catalogue are held at once in validation.
+ROWS = 1024
 
 
 class NextItemSettings(Protocol):
@@ -44,10 +46,10 @@ def train_further(
     events = dataset.train_events()
     validation = Validation(dataset)
 
-    def batches(epoch: int, rng: np.random.Generator) -> list[Any]:
+    def batches(epoch: int, rng: np.random.Generator) -> Steps:
         windows = cut_windows(events, net.length, rng)
-        rows = bucket(windows.stop - windows.start, settings.batch, rng)
-        return [net.draw(windows.take(row), rng) for row in rows]
+        rows = list(bucket(windows.stop - windows.start, settings.batch, rng))
+        return Steps(len(rows), (net.draw(windows.take(row), rng) for row in rows))
 
     schedule = Schedule(
         settings.epochs, settings.learning_rate, patience=settings.patience, weight_decay=settings.weight_decay
@@ -58,7 +60,7 @@ def train_further(
         schedule=schedule,
         batches=batches,
         loss=lambda step: net.loss(events, step),
-        validate=lambda: validation.ndcg(net.encode(validation.history) @ net.table.t()),
+        validate=lambda: validation.ndcg(net),
         context=context,
     ).run()
 
@@ -69,14 +71,20 @@ class Validation:
     def __init__(self, dataset: Dataset) -> None:
         users = np.flatnonzero((dataset.valid_end > dataset.train_end) & (dataset.train_end > 0))
         self.history = dataset.train_events().take(users)
-        self.target: Ints = dataset.events.values[dataset.events.offsets[users] + dataset.train_end[users]]
+        target = dataset.events.values[dataset.events.offsets[users] + dataset.train_end[users]]
+        self.target = Ragged(np.arange(len(users) + 1, dtype=np.int64), target)
 
-    def ndcg(self, scores: torch.Tensor | npt.NDArray[np.float32]) -> float:
-        """Mean NDCG@10 of scores [users, V], seen items masked (the scores are changed in place)."""
-        array = scores.float().cpu().numpy() if isinstance(scores, torch.Tensor) else scores
-        size = len(self.target)
-        if not size:
-            return 0.0
-        one = Ragged(np.arange(size + 1, dtype=np.int64), self.target)
-        hit = hits(top_k(array, self.history, 10).items, one)
-        return float(ndcg(hit, one.lengths, 10).mean())
+    def ndcg(self, net: Backbone) -> float:
+        """Mean NDCG@10 of h_u . E."""
+        return mean_ndcg(net.encode(self.history), net.table, self.history, self.target)
+
+
+def mean_ndcg(vectors: torch.Tensor, table: torch.Tensor, history: Ragged, targets: Ragged) -> float:
+    """Mean NDCG@10 of ranking the catalogue by vectors [B, d] . table [V, d], seen items masked; scores are held in parts."""
+    values = []
+    for start in range(0, len(vectors), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(vectors)))
+        scores = (vectors[start : start + ROWS] @ table.t()).float().cpu().numpy()
+        mine = targets.take(rows)
+        values.append(ndcg(hits(top_k(scores, history.take(rows), 10).items, mine), mine.lengths, 10))
+    return float(np.concatenate(values).mean()) if values else 0.0
