@@ -10,7 +10,6 @@ from bench.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from bench.cards import Card
-    from bench.registry import Broken
 
 
 def show_list(kind: str | None = None, *, json: bool = False) -> None:
@@ -23,12 +22,15 @@ def show_list(kind: str | None = None, *, json: bool = False) -> None:
     json
         One JSON document on stdout.
     """
-    from bench import registry
+    from bench.listing import listing
 
-    kinds = [kind] if kind is not None else list(registry.GROUPS)
-    found = {each: registry.cards(each) for each in kinds}
+    found = listing()
+    if kind is not None:
+        if kind not in found:
+            raise unknown_name("kind", kind, found)
+        found = {kind: found[kind]}
     if json:
-        emit_json({each: [_as_json(name, card) for name, card in cards.items()] for each, cards in found.items()})
+        emit_json({each: [{"name": name, **card} for name, card in cards.items()] for each, cards in found.items()})
         return
     for each, cards in found.items():
         _print_kind(each, cards)
@@ -68,29 +70,19 @@ def _find(name: str) -> tuple[str, Card, type[Any]]:
     return holders[0], entry.card, entry
 
 
-def _as_json(name: str, card: Card | Broken) -> dict[str, Any]:
-    from bench.registry import Broken
-
-    if isinstance(card, Broken):
-        return {"name": name, "broken": card.reason}
-    return {"name": name, **card.model_dump(mode="json", exclude={"name"})}
-
-
-def _print_kind(kind: str, cards: dict[str, Card | Broken]) -> None:
+def _print_kind(kind: str, cards: dict[str, dict[str, Any]]) -> None:
     # Plain text: rich would double the time that a list takes.
-    from bench.registry import Broken
-
     write = sys.stdout.write
     write(f"{kind}\n")
     if not cards:
         write("  none\n")
     width = max(map(len, cards), default=0)
     for name, card in cards.items():
-        if isinstance(card, Broken):
-            write(f"  {name:<{width}}  broken: {card.reason}\n")
+        if "broken" in card:
+            write(f"  {name:<{width}}  broken: {card['broken']}\n")
             continue
-        told = f"[told: {card.information}] " if hasattr(card, "information") else ""
-        write(f"  {name:<{width}}  {told}{card.summary}\n")
+        told = f"[told: {card['information']}] " if "information" in card else ""
+        write(f"  {name:<{width}}  {told}{card['summary']}\n")
 
 
 def _print_card(kind: str, card: Card, entry: type[Any]) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
+from bench import listing, registry
 
 HERE = Path(__file__).parent
 
@@ -15,6 +15,8 @@ def plugins(tmp_path, monkeypatch):
 
     folder = fake_plugins.install(tmp_path / "plugins")
     monkeypatch.setattr(registry, "entry_points", lambda: _only(folder))
+    monkeypatch.setattr(listing, "entry_points", lambda: _only(folder))
+    monkeypatch.setattr(listing, "_place", lambda: tmp_path / "listing.json")
     registry.clear()
     fake_plugins.Plain.fits = 0
     fake_plugins.Slow.interrupt_at, fake_plugins.Slow.trained = None, ()
