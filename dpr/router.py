@@ -40,7 +40,7 @@ class OfflineRouter:
 
     card: ClassVar[RouterCard] = RouterCard(
         name="offline",
-        version=2,
+        version=3,
         summary="MiniLM with low-rank updates, trained on hand-written wishes and refusals; its accuracy on held-out "
         "prompts, by difficulty, is in router_pool/report.json.",
         licence="Apache-2.0",

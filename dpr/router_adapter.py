@@ -111,7 +111,7 @@ def fit_adapter(
     polarity: npt.NDArray[np.int8],
     *,
     seed: int = 0,
-    epochs: int = 3,
+    epochs: int = 2,
     learning_rate: float = 2e-3,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:

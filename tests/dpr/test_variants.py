@@ -1,0 +1,131 @@
+"""DPR over other backbones, DPR-Rand, the sharing of stages, and `dpr_sas_plus`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.contracts import Dataset, Requests
+from bench.errors import InputError
+from bench.progress import SilentProgress
+from bench.store import Store
+from dpr.adapter import DPRBERT, DPRGRU, DPRSAS
+from dpr.evidence import EXPERTS
+from dpr.plus import DPRSASPlus
+from tests.conftest import ScratchContext, small_dataset
+
+TINY = {"dim": 16, "length": 12, "epochs": 2, "batch": 8}
+QUICK = {"backbone": TINY, "epochs": 2, "tag_epochs": 2, "templates_per_set": 2, "batch": 8, "share": 1.0}
+PROMPTS = ("I'd love a Comedy.", "No Action films.", "A quiet story about a lighthouse.")
+
+
+def asked(data: Dataset, prompts: tuple[str, ...] | None = PROMPTS) -> Requests:
+    size = 3 if prompts is None else len(prompts)
+    return Requests(np.arange(size, dtype=np.int32), data.events.take(np.arange(size)), prompts)
+
+
+@pytest.mark.parametrize("kind", [DPRGRU, DPRBERT])
+def test_other_backbones_train_save_and_answer(kind: Any, small: Dataset, tmp_path: Path) -> None:
+    model = kind(kind.Settings(**QUICK))
+    model.fit(small.for_training(), ScratchContext(tmp_path / "scratch"))
+    model.save(tmp_path)
+    again = kind.load(tmp_path, model.settings)
+    told, plain = again.rank(asked(small), 5), again.rank(asked(small, None), 5)
+    assert (told.items == model.rank(asked(small), 5).items).all()
+    assert (told.items != plain.items).any()
+
+
+def test_ablations_of_the_third_stage_share_what_comes_before(tmp_path: Path) -> None:
+    """Stage 1 and Stage 2 are fitted once for two models that differ in Stage 3 alone, and once more where Stage 2 differs."""
+    data, store = small_dataset(), Store(tmp_path)
+
+    def fit(**changes: Any) -> None:
+        store.fitted("dpr_sas", data, {**QUICK, **changes}, 0, "cpu", SilentProgress())
+
+    fit()
+    assert len(list(tmp_path.glob("sasrec-*"))) == 1 and len(list(tmp_path.glob("dpr_sas-*"))) == 2
+    fit(replay=0.6)
+    assert len(list(tmp_path.glob("dpr_sas-*"))) == 3  # Stage 2 is the one that was there
+    fit(prompt="mismatched")
+    assert len(list(tmp_path.glob("dpr_sas-*"))) == 3  # said at serving, learns nothing else
+    fit(towers=1)
+    assert len(list(tmp_path.glob("dpr_sas-*"))) == 5 and len(list(tmp_path.glob("sasrec-*"))) == 1
+
+
+@pytest.mark.parametrize("size", [2, 3, 17, 512])
+def test_mismatched_prompts_are_everybody_elses(size: int) -> None:
+    model = DPRSAS(DPRSAS.Settings(prompt="mismatched"))
+    prompts = tuple(f"prompt {number}" for number in range(size))
+    served = model._served(prompts)
+    assert sorted(served) == sorted(prompts)
+    assert all(mine != given for mine, given in zip(prompts, served, strict=True))
+    assert served == model._served(prompts)
+
+
+@pytest.fixture(scope="module")
+def plus(tmp_path_factory: pytest.TempPathFactory) -> tuple[DPRSASPlus, Dataset]:
+    data = small_dataset(users=120)
+    settings = {"dpr": QUICK, "fine": {"epochs": 1}, "targets": {"epochs": 1}, "epochs": 2, "prompts_per_label": 2}
+    model = DPRSASPlus(DPRSASPlus.Settings.model_validate(settings))
+    model.fit(data.for_training(), ScratchContext(tmp_path_factory.mktemp("plus")))
+    return model, data
+
+
+def test_plus_saves_and_answers(plus: tuple[DPRSASPlus, Dataset], tmp_path: Path) -> None:
+    model, data = plus
+    model.save(tmp_path)
+    again = DPRSASPlus.load(tmp_path, model.settings)
+    for prompts in (PROMPTS, None):
+        assert (again.rank(asked(data, prompts), 10).items == model.rank(asked(data, prompts), 10).items).all()
+
+
+def test_a_request_is_weighed_the_same_alone_and_in_company(plus: tuple[DPRSASPlus, Dataset]) -> None:
+    model, data = plus
+    together = model.score(asked(data))[0]
+    for row in range(len(PROMPTS)):
+        alone = model.score(asked(data).take(np.array([row])))[0]
+        assert np.allclose(alone[0], together[row], atol=1e-3)
+
+
+def test_label_evidence_is_what_it_says(plus: tuple[DPRSASPlus, Dataset]) -> None:
+    """Against plain set arithmetic, item by item."""
+    model, data = plus
+    catalogue, prompt = data.catalogue, "I'd love a Comedy, or a Drama."
+    words = model.evidence.words([prompt])
+    from dpr.evidence import Asked
+
+    one = data.events.take(np.array([5]))
+    columns = model.evidence.columns(
+        Asked(one, np.array([1]), np.array([0])), words, model.experts["dpr"]._read([prompt], None)
+    )[0].detach().numpy()
+    named = {catalogue.label_names.index(name) for name in ("Comedy", "Drama")}
+    last = set(catalogue.labels[one.values[-1]].tolist())
+    for item in range(len(catalogue)):
+        has = set(catalogue.labels[item].tolist())
+        expected = [named <= has, named == has, bool(named & has), np.log1p(len(has - last)), np.log1p(len(has))]
+        assert np.allclose(columns[EXPERTS.index("all") :, item], expected, atol=1e-6)
+
+
+def test_a_left_out_ingredient_counts_for_nothing(plus: tuple[DPRSASPlus, Dataset], tmp_path: Path) -> None:
+    model, data = plus
+    model.save(tmp_path)
+    bare = DPRSASPlus.load(tmp_path, model.settings.model_copy(update={"without": "text, labels, tuned"}))
+    weights = bare.gates(*[torch_zeros(bare, size) for size in ("vector", "named")], one_wish()) * bare._kept
+    assert weights[0, EXPERTS.index("text") :].abs().sum() == 0 and weights[0, 0] != 0
+    with pytest.raises(InputError, match="none of"):
+        DPRSASPlus(DPRSASPlus.Settings(without="texts")).fit(data.for_training(), ScratchContext(tmp_path / "x"))
+
+
+def torch_zeros(model: DPRSASPlus, what: str) -> Any:
+    import torch
+
+    return torch.zeros(1, model.gates.read.in_features if what == "vector" else model.gates.labels)
+
+
+def one_wish() -> Any:
+    import torch
+
+    return torch.tensor([1])
