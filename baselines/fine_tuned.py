@@ -43,7 +43,13 @@ class Tuned(SequentialRecommender):
     """Base of both: settings of the stages behind it, each a nested group, are passed down as they are."""
 
     first: ClassVar[type[SequentialRecommender]]
+    before: ClassVar[type[SequentialRecommender]]
     groups: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def built_on(cls, values: dict[str, Any]) -> tuple[str, ...]:
+        """The model that this one trains on; its version is part of a run's identity."""
+        return (cls.before.card.name,)
 
     def build(self, n_items: int) -> Backbone:
         """The encoder of Stage 1."""
@@ -85,7 +91,7 @@ def fine_tuned(stage1: type[SequentialRecommender], name: str) -> type[Tuned]:
     """+f of a backbone, as a model of that name."""
 
     class FineTuned(Tuned):
-        first = stage1
+        first = before = stage1
         groups = ("backbone", "fine")
         Settings = over(stage1, _with("fine", FineSettings, f"how {name} trains on"))
         quick_settings = stage1.quick_beneath() | {"fine.epochs": 1}
@@ -114,7 +120,7 @@ def target_tuned(fine: type[Tuned], name: str) -> type[Tuned]:
     """+f+a of a backbone, on top of its +f, as a model of that name."""
 
     class TargetTuned(Tuned):
-        first = fine.first
+        first, before = fine.first, fine
         groups = ("backbone", "fine", "targets")
         Settings = over(fine, _with("targets", TargetSettings, f"how {name} trains on the target sets"))
         quick_settings = fine.quick_settings | {"targets.epochs": 1}

@@ -112,6 +112,11 @@ class OverBackbone(CatalogueScorer):
     settings: Any
     backbone: SequentialRecommender
 
+    @classmethod
+    def built_on(cls, values: dict[str, Any]) -> tuple[str, ...]:
+        """Names of the models underneath; their versions are part of a run's identity."""
+        return (cls.stands_on.card.name,)
+
     def fit(self, dataset: Dataset, context: FitContext) -> None:
         """Train the backbone, or take the one that is there."""
         model = context.fitted(self.stands_on.card.name, dataset, self.stands_on.passed_down(self.settings))

@@ -17,7 +17,8 @@ def run(*, task: str, model: str, **options: Any) -> Run:
         task: a registered task ("seq", "pos", "neg").
         model: a registered model.
         **options: fields of `bench.runner.RunConfig`: dataset, data_dir, protocol, prompt_kind, windows, seed, limit,
-            refit, out, settings, device, batch_size.
+            refit, out, settings, device, batch_size, and for models that ask a language model llm, llm_config, max_cost,
+            max_requests, llm_batch.
 
     Returns:
         The run: its directory and its result.

@@ -36,11 +36,13 @@ class ModelCard(Card):
     """A recommender. `information` is what it is told about the request beyond the history.
 
     `none`: nothing; `prompt`: the text of the prompt; `oracle`: the task's own label behind the prompt.
+    `max_k` is the length of its rankings where that is below the harness's depth: no metric beyond it is reported.
     """
 
     information: Information
     training_datasets: tuple[str, ...] = ("the dataset it is run on",)
     needs: tuple[str, ...] = ()
+    max_k: int | None = None
     settings: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 

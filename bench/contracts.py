@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from bench import cards
 from bench.cards import DatasetCard, EncoderCard, JudgeCard, ModelCard, RouterCard, TaskCard
+
+if TYPE_CHECKING:
+    from bench.llm.contracts import LanguageModel
 
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
@@ -272,6 +275,19 @@ class Recommender(Protocol):
     @classmethod
     def load(cls, directory: Path, settings: cards.Settings, device: str = "cpu") -> Recommender:
         """The model as it was saved: the same requests get the same rankings."""
+
+
+@runtime_checkable
+class UsesLLM(Protocol):
+    """A recommender whose card has "llm" among its `needs`: the harness lends it a language model before it ranks.
+
+    Such a class names its prompt templates in `templates` (a tuple of paths); their hashes are part of a run's identity.
+    """
+
+    templates: ClassVar[tuple[Path, ...]]
+
+    def use_llm(self, llm: LanguageModel) -> None:
+        """Ask this language model from now on."""
 
 
 @runtime_checkable

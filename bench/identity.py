@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench import registry
 from bench.contracts import Examples
 
 # Raised when the meaning of saved rankings changes, so that no older run is mistaken for a new one.
@@ -32,6 +33,25 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def part_versions(entry: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Versions of what a model answers through: its router, its encoder, and the models that it is built on.
+
+    Args:
+        entry: the registered class. One that stands on other models has a classmethod `built_on(values)` with their names.
+        values: its settings.
+    """
+    versions: dict[str, Any] = {
+        part: registry.get(f"{part}s", values[part]).card.version
+        for part in ("router", "encoder")
+        if values.get(part) in registry.names(f"{part}s")
+    }
+    named: tuple[str, ...] = entry.built_on(values) if hasattr(entry, "built_on") else ()
+    for name in named:
+        beneath = registry.get("models", name)
+        versions[name] = {"version": beneath.card.version, **part_versions(beneath, {})}
+    return versions
+
+
 def run_identity(
     *,
     task: dict[str, Any],
@@ -41,6 +61,7 @@ def run_identity(
     seed: int,
     limit: int | None,
     depth: int,
+    llm: dict[str, Any] | None = None,
 ) -> str:
     """Identity of a run. Device, batch size, output folder, progress and paths are left out: they change no ranking.
 
@@ -52,8 +73,18 @@ def run_identity(
         seed: seed of draws and of training.
         limit: number of users, None for all.
         depth: places of every ranking.
+        llm: full identity of the language model and hashes of the prompts put to it, None for a model that asks none.
     """
-    parts = {"task": task, "model": model, "dataset": dataset, "protocol": protocol, "seed": seed, "limit": limit}
+    parts: dict[str, Any] = {
+        "task": task,
+        "model": model,
+        "dataset": dataset,
+        "protocol": protocol,
+        "seed": seed,
+        "limit": limit,
+    }
+    if llm is not None:
+        parts["llm"] = llm
     return digest({"identity": IDENTITY_VERSION, **parts, "depth": depth})
 
 

@@ -53,9 +53,17 @@ def get(kind: str, name: str) -> type[Any]:
         CheckError: the entry is there but does not import, or has no card.
     """
     entries = _entries(kind)
+    if kind == "datasets":
+        name = split_name(name)[0]
     if name not in entries:
         raise unknown_name(singular(kind), name, entries)
     return _load(kind, name)
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """A dataset's registered name and its split: "ml-1m@loo" is MovieLens-1M under leave-one-out; None is the dataset's own."""
+    registered, at, split = name.partition("@")
+    return registered, split if at else None
 
 
 def cards(kind: str) -> dict[str, Card | Broken]:
@@ -71,7 +79,7 @@ def cards(kind: str) -> dict[str, Card | Broken]:
 
 def distribution_of(kind: str, name: str) -> str | None:
     """Name of the distribution that provides an entry, for the provenance."""
-    entries = _entries(kind).get(name, [])
+    entries = _entries(kind).get(split_name(name)[0] if kind == "datasets" else name, [])
     return entries[0].dist.name if entries and entries[0].dist is not None else None
 
 

@@ -68,6 +68,46 @@ class RouterReport(_Shape):
     by_polarity: dict[Literal["positive", "negative"], Share]
 
 
+class Rate(_Shape):
+    """`count` of `n`; the rate is null where n is 0."""
+
+    count: int = Field(ge=0)
+    n: int = Field(ge=0)
+    rate: float | None
+
+    @classmethod
+    def of(cls, count: int, n: int) -> Rate:
+        """From the two numbers."""
+        return cls(count=count, n=n, rate=count / n if n else None)
+
+
+class UsedLLM(_Shape):
+    """The language model that a recommender asked, without any key, and the SHA-256 of its prompt templates."""
+
+    name: str
+    model: str
+    engine: str
+    api_base: str = ""
+    parameters: dict[str, Any] = {}
+    templates: dict[str, str] = {}
+
+
+class AnswersReport(_Shape):
+    """What a language model's answers were like, before anything was taken out of the rankings.
+
+    `failures` counts the examples without a ranking by reason. `per_call` holds failed, unparseable, repaired and
+    wrong-count answers of all `calls`; `per_entry` how the `entries` of the answers (titles, or numbers of candidates)
+    were grounded (exact, normalised, embedding) and which were out of the catalogue, repeated or in the history.
+    """
+
+    examples: int
+    failures: dict[str, int] = {}
+    calls: int
+    entries: int
+    per_call: dict[str, Rate] = {}
+    per_entry: dict[str, Rate] = {}
+
+
 class Result(_Shape):
     """One run."""
 
@@ -83,6 +123,7 @@ class Result(_Shape):
     source: Source
     information: Information
     encoder: str | None = None
+    llm: UsedLLM | None = None
     seed: int
     limit: int | None = None
     examples: int
@@ -94,6 +135,7 @@ class Result(_Shape):
     per_window: dict[str, dict[str, MetricValue]]
     health: Health
     router: RouterReport | None = None
+    answers: AnswersReport | None = None
     judge: dict[str, Any] | None = None
     provenance: dict[str, Any]
     cost: dict[str, Any] = {}

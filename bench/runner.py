@@ -15,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from bench import journal, provenance, rankings, registry, scoring
+from bench import journal, language, provenance, rankings, registry, scoring
 from bench.cards import Settings
 from bench.contracts import Dataset, Examples, Progress, Ranking, Recommender, Task
 from bench.errors import CheckError, InputError
-from bench.identity import prompts_digest, run_identity, targets_digest
+from bench.identity import part_versions, prompts_digest, run_identity, targets_digest
+from bench.llm.contracts import LanguageModel
 from bench.progress import SilentProgress
 from bench.ranking import clean
 from bench.runs import JOURNAL, MODELS, PARTS, RANKINGS, RESULT, RUNS, SCORES, Run, finished
@@ -52,6 +53,9 @@ class RunConfig(Settings):
     settings: dict[str, Any] = Field(default_factory=dict)
     llm: str | None = None
     llm_config: Path | None = None
+    max_cost: float | None = Field(default=None, gt=0)
+    max_requests: int | None = Field(default=None, ge=1)
+    llm_batch: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: int = Field(default=512, ge=1)
 
@@ -77,6 +81,7 @@ class Plan:
     dataset: Dataset
     protocol: str
     identity: str
+    llm: dict[str, Any] | None = None
 
     @property
     def run(self) -> str:
@@ -95,8 +100,13 @@ class Plan:
         return "oracle" if own != "none" and self.model.card.information == "oracle" else own
 
 
-def make_plan(config: RunConfig, progress: Progress) -> Plan:
+def make_plan(config: RunConfig, progress: Progress, llm: LanguageModel | None = None) -> Plan:
     """Look everything up and check it.
+
+    Args:
+        config: what was asked for.
+        progress: told what is loaded.
+        llm: the opened language model of a model that asks one.
 
     Raises:
         InputError: an unknown name, a flag that the task does not take, a wrong setting, missing or malformed data.
@@ -104,13 +114,15 @@ def make_plan(config: RunConfig, progress: Progress) -> Plan:
     task_class, model = registry.get("tasks", config.task), registry.get("models", config.model)
     suited = registry.get("datasets", config.dataset).card.model_settings
     fitting = {key: value for key, value in suited.items() if model.Settings.has(key)}
-    model_settings = model.Settings.parse(config.model, fitting | _model_values(config, model))
+    own = {key: value for key, value in config.settings.items() if not key.startswith(TASK_PREFIX)}
+    model_settings = model.Settings.parse(config.model, fitting | own)
     task_values = _task_values(config, task_class)
     dataset = scoring.load_dataset(config.dataset, config.data_dir, progress)
     if "windows" in task_class.Settings.model_fields:
         task_values.setdefault("windows", dataset.card.windows)
     task_settings = task_class.Settings.parse(f"task {config.task}", task_values)
     protocol = getattr(task_settings, "protocol", config.protocol or "paper")
+    asked = language.identity(llm, model)
     identity = run_identity(
         task=_part(config.task, task_class, task_settings),
         model=_part(config.model, model, model_settings),
@@ -119,8 +131,10 @@ def make_plan(config: RunConfig, progress: Progress) -> Plan:
         seed=config.seed,
         limit=config.limit,
         depth=DEPTH,
+        llm=asked,
     )
-    return Plan(config, task_class(task_settings), task_settings, model, model_settings, dataset, protocol, identity)
+    task = task_class(task_settings)
+    return Plan(config, task, task_settings, model, model_settings, dataset, protocol, identity, asked)
 
 
 def execute(config: RunConfig, progress: Progress | None = None) -> Run:
@@ -131,7 +145,12 @@ def execute(config: RunConfig, progress: Progress | None = None) -> Run:
         CheckError: the model failed, or another process is at the same run; what was ranked is kept.
     """
     progress = progress or SilentProgress()
-    plan = make_plan(config, progress)
+    with language.opened(config, progress) as llm:
+        return _execute(make_plan(config, progress, llm), llm, progress)
+
+
+def _execute(plan: Plan, llm: LanguageModel | None, progress: Progress) -> Run:
+    config = plan.config
     if not config.refit and (done := finished(plan.directory, plan.identity)) is not None:
         progress.note(f"run {plan.run} is finished: shown from {plan.directory}")
         return done
@@ -140,7 +159,7 @@ def execute(config: RunConfig, progress: Progress | None = None) -> Run:
             _clear(plan.directory)
         examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
         _start(plan, examples, writer)
-        _rank_missing(plan, examples, writer, progress)
+        _rank_missing(plan, examples, llm, writer, progress)
         _merge(plan.directory, writer, len(examples))
         progress.note("scoring")
         result = scoring.finish(plan.directory, plan.task, examples, journal.read(writer.path))
@@ -156,14 +175,6 @@ def missing_spans(n: int, kept: list[Span], size: int) -> Iterator[Span]:
         for begin in range(place, start, size):
             yield begin, min(begin + size, start)
         place = max(place, stop)
-
-
-def _model_values(config: RunConfig, model: type[Any]) -> dict[str, Any]:
-    values = {key: value for key, value in config.settings.items() if not key.startswith(TASK_PREFIX)}
-    given = {"llm": config.llm, "llm_config": config.llm_config and str(config.llm_config)}
-    if any(given.values()) and "llm" not in model.card.needs:
-        raise InputError(f"model {config.model!r} uses no language model: leave out --llm and --llm-config.")
-    return values | {key: value for key, value in given.items() if value}
 
 
 def _task_values(config: RunConfig, task: type[Any]) -> dict[str, Any]:
@@ -184,12 +195,7 @@ def _task_values(config: RunConfig, task: type[Any]) -> dict[str, Any]:
 
 def _part(name: str, entry: type[Any], settings: Settings) -> dict[str, Any]:
     values = settings.model_dump(mode="json")
-    # A model answers through its router and encoder, so their versions are part of what it is.
-    versions = {
-        part: registry.get(f"{part}s", values[part]).card.version
-        for part in ("router", "encoder")
-        if values.get(part) in registry.names(f"{part}s")
-    }
+    versions = part_versions(entry, values)
     return {"name": name, "version": entry.card.version, "settings": values} | ({"parts": versions} if versions else {})
 
 
@@ -228,6 +234,7 @@ def _start(plan: Plan, examples: Examples, writer: journal.Writer) -> None:
         "condition": plan.condition,
         "information": card.information,
         "encoder": getattr(plan.model_settings, "encoder", None),
+        "llm": plan.llm,
         "seed": config.seed,
         "limit": config.limit,
         "examples": len(examples),
@@ -237,13 +244,18 @@ def _start(plan: Plan, examples: Examples, writer: journal.Writer) -> None:
         "prompts_digest": prompts_digest(examples.requests.prompts),
     }
     version = journal.JOURNAL_VERSION
-    writer.add("start", journal_version=version, identity=plan.identity, depth=DEPTH, about=about, provenance=origin)
+    depth = {"depth": DEPTH} | ({} if card.max_k is None else {"max_k": card.max_k})
+    writer.add("start", journal_version=version, identity=plan.identity, **depth, about=about, provenance=origin)
 
 
-def _rank_missing(plan: Plan, examples: Examples, writer: journal.Writer, progress: Progress) -> None:
+def _rank_missing(
+    plan: Plan, examples: Examples, llm: LanguageModel | None, writer: journal.Writer, progress: Progress
+) -> None:
     """Rank what no kept batch covers. A batch counts once its part is on disk and then its record."""
     kept = _kept(plan.directory, writer, len(examples))
-    todo = list(missing_spans(len(examples), kept, plan.config.batch_size))
+    # A batch service is asked once for everything.
+    size = len(examples) if plan.config.llm_batch else plan.config.batch_size
+    todo = list(missing_spans(len(examples), kept, size))
     if not todo:
         return
     device = resolve_device(plan.config.device)
@@ -254,6 +266,7 @@ def _rank_missing(plan: Plan, examples: Examples, writer: journal.Writer, progre
     )
     gpu = provenance.hardware()["gpu"] if device == "cuda" else None
     writer.add("fitted", key=checkpoint.key, fit_seconds=checkpoint.fit_seconds, device=device, gpu=gpu)
+    language.lend(model, llm)
     shown = scoring.visible(examples, plan.model.card.information)
     advance = progress.track(f"ranking {plan.config.model}", len(examples))
     advance(len(examples) - sum(stop - start for start, stop in todo))
@@ -265,7 +278,8 @@ def _rank_missing(plan: Plan, examples: Examples, writer: journal.Writer, progre
         ranking, counts = clean(ranking, batch.requests, len(plan.dataset.catalogue), DEPTH)
         part = rankings.part_name(start, stop)
         rankings.write_part(plan.directory / PARTS / part, start, ranking, batch)
-        writer.add("batch", start=start, stop=stop, part=part, seconds=round(seconds, 4), counts=counts)
+        asked = {} if llm is None else {"llm": llm.report()}
+        writer.add("batch", start=start, stop=stop, part=part, seconds=round(seconds, 4), counts=counts, **asked)
         advance(stop - start)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import journal, rankings, registry, statistics
-from bench.contracts import Dataset, Examples, Intent, Progress, Ranking, Task
-from bench.errors import CheckError, InputError
+from bench import journal, language, rankings, registry, statistics
+from bench.contracts import Dataset, Examples, Intent, Progress, Ranking, Scores, Task
+from bench.errors import CheckError, InputError, unknown_name
 from bench.identity import targets_digest
 from bench.locks import file_lock
 from bench.results import Health, MetricValue, Result, RouterReport, Share, write_result
@@ -38,12 +38,19 @@ def build_examples(task: Task, dataset: Dataset, seed: int, limit: int | None) -
 
 
 def load_dataset(name: str, data_dir: Path | None, progress: Progress) -> Dataset:
-    """Load a registered dataset from a folder, or from where it lies by default.
+    """Load a registered dataset from a folder, or from where it lies by default; NAME@SPLIT is one of its other splits.
 
     Raises:
-        InputError: an unknown dataset, or its files are missing or malformed.
+        InputError: an unknown dataset or split, or its files are missing or malformed.
     """
-    loaded: Dataset = registry.get("datasets", name)().load(data_dir, progress)
+    entry, split = registry.get("datasets", name)(), registry.split_name(name)[1]
+    if split is None:
+        loaded: Dataset = entry.load(data_dir, progress)
+        return loaded
+    offered: tuple[str, ...] = getattr(entry, "splits", ())
+    if split not in offered:
+        raise unknown_name(f"split of {entry.card.name}", split, offered)
+    loaded = entry.load(data_dir, progress, split=split)
     return loaded
 
 
@@ -64,7 +71,7 @@ def finish(directory: Path, task: Task, examples: Examples, history: journal.Jou
             f"{directory / RANKINGS} holds {len(ranking.items)} examples, not {len(examples)}: run again with --refit."
         )
     failed = ranking.failed if ranking.failed is not None else np.zeros(len(examples), bool)
-    scores = task.score(ranking, examples)
+    scores = within(task.score(ranking, examples), start.get("max_k"))
     users, windows = examples.requests.users, examples.targets.window
     summary = statistics.summarise(scores, users, windows, failed, about["seed"])
     rankings.write_scores(directory / SCORES, scores, failed, examples)
@@ -79,8 +86,10 @@ def finish(directory: Path, task: Task, examples: Examples, history: journal.Jou
         },
         health=_health(history),
         router=router_report(ranking, examples.targets.intent),
+        answers=language.answers_report(ranking),
         provenance=start["provenance"] | {"checkpoint": {key: fitted.get(key) for key in ("key", "device", "gpu")}},
-        timing=_timing(history, fitted, len(examples)),
+        cost=language.cost_report(ranking, history),
+        timing=_timing(history, fitted, len(examples)) | language.latencies(language.process_reports(history)),
     )
     write_result(directory / RESULT, result)
     return result
@@ -135,6 +144,15 @@ def visible(examples: Examples, information: str) -> Examples:
         intent=examples.targets.intent if information == "oracle" else None,
     )
     return Examples(requests, examples.targets)
+
+
+def within(scores: Scores, max_k: int | None) -> Scores:
+    """The metrics that a ranking of at most `max_k` places can be held to: `recall@20` says nothing of a list of ten."""
+    if max_k is None:
+        return scores
+    depth = {name: name.rpartition("@")[2] for name in scores.columns}
+    kept = {name for name, k in depth.items() if not k.isdigit() or int(k) <= max_k}
+    return Scores({name: values for name, values in scores.columns.items() if name in kept})
 
 
 def router_report(ranking: Ranking, intent: Intent) -> RouterReport | None:

@@ -168,6 +168,16 @@ def sign_flip_test(contributions: Columns, seed: int, flips: int = FLIPS) -> Col
     return share
 
 
+def wilson(count: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate of `count` in `n`; (0, 1) where n is 0."""
+    if n == 0:
+        return 0.0, 1.0
+    rate, scale = count / n, 1 + z * z / n
+    middle = (rate + z * z / (2 * n)) / scale
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p values, in the given order (Holm 1979); NaN stays NaN and is not counted."""
     order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))

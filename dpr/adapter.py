@@ -66,6 +66,11 @@ class DPR(ReadsWords, CatalogueScorer):
     settings: Any
     net: DPRNet
 
+    @classmethod
+    def built_on(cls, values: dict[str, Any]) -> tuple[str, ...]:
+        """The backbone; its version is part of a run's identity."""
+        return (cls.stands_on.card.name,)
+
     def fit(self, dataset: Dataset, context: FitContext) -> None:
         """Stage 1 (shared with the backbone's own row), Stage 2 on genre prompts, Stage 3 on tags (Algorithm 1).
 

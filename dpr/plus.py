@@ -76,6 +76,11 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
     settings: PlusSettings
     gates: Gates
 
+    @classmethod
+    def built_on(cls, values: dict[str, Any]) -> tuple[str, ...]:
+        """The experts; their versions are part of a run's identity."""
+        return ("dpr_sas", "sasrec_f", "sasrec_fa")
+
     def fit(self, dataset: Dataset, context: FitContext) -> None:
         """Take the experts, then fit the gates."""
         from dpr.evidence import INGREDIENTS

@@ -52,17 +52,17 @@ def stats(name: str, *, data_dir: Path | None = None, json: bool = False) -> Non
     Parameters
     ----------
     name
-        A registered dataset.
+        A registered dataset; NAME@loo is its leave-one-out split.
     data_dir
         Folder with its files, where they are not in the default place.
     json
         One JSON document on stdout.
     """
-    from bench import progress, registry
+    from bench import progress, registry, scoring
 
     entry_class = registry.get("datasets", name)
     with progress.for_terminal(quiet=json) as bars:
-        dataset = entry_class().load(data_dir, bars)
+        dataset = scoring.load_dataset(name, data_dir, bars)
     figures = entry_class.statistics(dataset) if hasattr(entry_class, "statistics") else plain_statistics(dataset)
     if json:
         emit_json(figures)

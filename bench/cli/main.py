@@ -22,9 +22,13 @@ COMMANDS = {
     "show": ("bench.cli.catalogue:show", "The card of a task, model, dataset, encoder, judge or router."),
     "score": ("bench.cli.score:score", "Compute a run's metrics again from its saved rankings, without its model."),
     "compare": ("bench.cli.compare:compare", "Paired comparison of runs on the same examples."),
+    "reproduce": ("bench.cli.reproduce:reproduce", "A table of the paper: measured beside published, claims tested."),
     "check": ("bench.cli.check:check", "Does a model keep its contract? Tried on the embedded dataset."),
     "data": ("bench.cli.data:app", "Prepare and describe datasets."),
     "route": ("bench.cli.route:route", "Polarity of any text: does it ask for something or refuse it?"),
+    "llm": ("bench.cli.llm:app", "Language models: try one, export its requests, import its answers."),
+    "cache": ("bench.cli.cache:app", "Cached answers of language models."),
+    "probe": ("bench.cli.probe:app", "What does a language model know by heart of a dataset?"),
     "perf": ("bench.cli.perf:app", "Speed, each figure against its reference."),
 }
 EPILOGUE = "Exit codes: 0 done, 1 the run or check failed, 2 wrong input, 130 interrupted. `--debug` shows tracebacks."

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from bench.cli.console import console, emit_json, interval, key_values, numbers, shown, table
 
 if TYPE_CHECKING:
-    from bench.results import Result
+    from bench.results import Rate, Result
     from bench.runs import Run
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class AskingFlags:
+    """How a language model is asked."""
+
+    max_cost: Annotated[float | None, Parameter(help="US dollars that may be spent on a language model.")] = None
+    max_requests: Annotated[int | None, Parameter(help="Requests that may be sent to a language model.")] = None
+    plan: Annotated[bool, Parameter(help="Count requests, tokens and price; send nothing.")] = False
+    batch: Annotated[bool, Parameter(help="Send requests through the OpenAI Batch API.")] = False
 
 
 def run(
@@ -30,8 +42,9 @@ def run(
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     llm: str | None = None,
     llm_config: Path | None = None,
+    asking: AskingFlags | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    batch_size: int = 512,
+    batch_size: Annotated[int, Parameter(show=False)] = 512,
     json: bool = False,
 ) -> None:
     """Evaluate a model on a task; trains it first where needed.
@@ -67,7 +80,9 @@ def run(
     llm
         Language model, for models that use one.
     llm_config
-        Its configuration file.
+        Its configuration file, in litellm's format.
+    asking
+        How it is asked.
     device
         Where models compute; auto takes a GPU where there is one.
     batch_size
@@ -78,6 +93,7 @@ def run(
     from bench import progress
     from bench.runner import RunConfig, execute
 
+    asking = asking or AskingFlags()
     config = RunConfig.build(
         task=task,
         model=model,
@@ -93,12 +109,33 @@ def run(
         settings=key_values(set_),
         llm=llm,
         llm_config=llm_config,
+        max_cost=asking.max_cost,
+        max_requests=asking.max_requests,
+        llm_batch=asking.batch,
         device=device,
         batch_size=batch_size,
     )
     with progress.for_terminal(quiet=json) as bars:
-        done = execute(config, bars)
-    show_run(done, out, json)
+        if asking.plan:
+            from bench.dry_run import foresee
+
+            foreseen = foresee(config, bars)
+        else:
+            done = execute(config, bars)
+    if asking.plan:
+        show_plan(foreseen, json)
+    else:
+        show_run(done, out, json)
+
+
+def show_plan(foreseen: dict[str, Any], as_json: bool) -> None:
+    """What a run would ask, as JSON or as lines."""
+    if as_json:
+        emit_json({"plan": foreseen})
+        return
+    for key, value in foreseen.items():
+        known = "unknown" if value is None else f"{value:,}" if isinstance(value, int) else value
+        console().print(f"  {key.replace('_', ' '):<28}{known}", markup=False, soft_wrap=True)
 
 
 def show_run(done: Run, out: Path, as_json: bool) -> None:
@@ -112,6 +149,8 @@ def show_run(done: Run, out: Path, as_json: bool) -> None:
     screen.print(_headline(done.result), style="bold", soft_wrap=True)
     screen.print(_result_table(done.result))
     screen.print(_health_line(done.result), style="dim", soft_wrap=True)
+    for line in _answer_lines(done.result):
+        screen.print(line, style="dim", soft_wrap=True, markup=False)
     others = beside(out, done.result)
     if others:
         screen.print("On the same examples", style="bold")
@@ -203,3 +242,24 @@ def _health_line(result: Result) -> str:
     if result.router is not None:
         line += f" Router: {100 * result.router.accuracy:.1f} % of {result.router.n} right."
     return line
+
+
+def _answer_lines(result: Result) -> list[str]:
+    """What a language model's answers were like and what they cost; nothing for a model that asks none."""
+    if result.answers is None or result.llm is None:
+        return []
+    answers, cost = result.answers, result.cost
+
+    def shares(rates: dict[str, Rate]) -> str:
+        parts = [f"{name.replace('_', ' ')} {100 * rate.rate:.1f} %" for name, rate in rates.items() if rate.rate]
+        return ", ".join(parts) or "nothing to report"
+
+    price = "unknown" if cost.get("price") is None else f"${cost['price']:.4f}"
+    lines = [
+        f"Answers of {result.llm.name} ({result.llm.model}): {answers.calls} calls, price {price}.",
+        f"Of the calls: {shares(answers.per_call)}. Of {answers.entries} entries: {shares(answers.per_entry)}.",
+    ]
+    if answers.failures:
+        failures = ", ".join(f"{count} {name}" for name, count in answers.failures.items())
+        lines.append(f"Examples without an answer, 0 in every metric: {failures}.")
+    return lines

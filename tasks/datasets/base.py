@@ -17,12 +17,14 @@ from bench.cards import DatasetCard
 from bench.contracts import NO_ITEM, Catalogue, Dataset, Longs, Progress, Ragged
 from bench.errors import InputError
 
+OWN, LEAVE_ONE_OUT = "ratio", "loo"
 FINGERPRINT_LAYOUT = b"promptrec-dataset-1\n"
 
 
 @runtime_checkable
 class DatasetEntry(Protocol):
-    """A dataset as it is registered. An entry that can be downloaded also has `prepare(data_dir, progress) -> Path`."""
+    """A dataset as it is registered. An entry that can be downloaded also has `prepare(data_dir, progress) -> Path`; one with
+    other splits than its own names them in `splits` and takes `split=` in `load` (the user writes NAME@SPLIT)."""
 
     card: ClassVar[DatasetCard]
 
@@ -58,20 +60,26 @@ def cache_dir(name: str) -> Path:
     return user_cache_path("promptrec-bench") / "datasets" / name
 
 
-def split_points(lengths: npt.NDArray[Any]) -> tuple[Longs, Longs]:
-    """End of train and end of validation of sequences with n events: int(.8n) and int(.9n), in exact arithmetic.
+def split_points(lengths: npt.NDArray[Any], split: str = OWN) -> tuple[Longs, Longs]:
+    """End of train and end of validation of sequences with n events.
 
     Args:
         lengths: events of every user, integers [U].
+        split: "ratio" is int(.8n) and int(.9n), in exact arithmetic; "loo" is n - 2 and n - 1 (leave-one-out: the last event
+            is the test, the one before validation; the split of most published tables).
 
     Returns:
         `train_end` and `valid_end`, int64 [U].
     """
     lengths = np.asarray(lengths, np.int64)
+    if split == LEAVE_ONE_OUT:
+        return np.maximum(lengths - 2, 0), np.maximum(lengths - 1, 0)
     return lengths * 8 // 10, lengths * 9 // 10
 
 
-def assemble(card: DatasetCard, items: Sequence[Item], user_ids: Sequence[str], events: Ragged) -> Dataset:
+def assemble(
+    card: DatasetCard, items: Sequence[Item], user_ids: Sequence[str], events: Ragged, split: str = OWN
+) -> Dataset:
     """Split every user's events and keep the items that occur in train.
 
     The split points are taken on the sequence as it was recorded. Then validation and test events of items absent from
@@ -82,11 +90,12 @@ def assemble(card: DatasetCard, items: Sequence[Item], user_ids: Sequence[str], 
         items: the whole catalogue; `events` refers to its positions.
         user_ids: a name for each of the U rows of `events`.
         events: each user's item positions, oldest first.
+        split: see `split_points`.
 
     Raises:
         InputError: no event is left in train.
     """
-    train_end, valid_end = split_points(events.lengths)
+    train_end, valid_end = split_points(events.lengths, split)
     users = np.repeat(np.arange(len(events)), events.lengths)
     place = np.arange(len(events.values)) - events.offsets[users]
     in_train = place < train_end[users]

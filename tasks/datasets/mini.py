@@ -13,7 +13,7 @@ from bench.cards import DatasetCard
 from bench.contracts import Dataset, Longs, Progress, Ragged
 from bench.errors import InputError
 from bench.rng import pick, uniform_draws
-from tasks.datasets.base import Item, assemble
+from tasks.datasets.base import LEAVE_ONE_OUT, OWN, Item, assemble
 from tasks.datasets.mini_catalogue import write_items
 from tasks.statistics import dataset_statistics
 
@@ -73,7 +73,9 @@ class Mini:
     )
     statistics = staticmethod(dataset_statistics)
 
-    def load(self, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
+    splits: ClassVar[tuple[str, ...]] = (LEAVE_ONE_OUT,)
+
+    def load(self, data_dir: Path | None = None, progress: Progress | None = None, *, split: str = OWN) -> Dataset:
         """Generate the dataset, in about a second.
 
         Raises:
@@ -85,7 +87,7 @@ class Mini:
             progress.note("generating mini: 1,200 users, 600 films")
         items = write_items(SEED)
         user_ids = [str(user + 1) for user in range(USERS)]
-        return assemble(self.card, items, user_ids, simulate(SEED, items))
+        return assemble(self.card, items, user_ids, simulate(SEED, items), split)
 
 
 def simulate(seed: int, items: Sequence[Item], users: int = USERS) -> Ragged:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bench.cards import DatasetCard
 from bench.contracts import Dataset, Longs, Progress, Ragged
 from bench.errors import InputError
-from tasks.datasets.base import Item, assemble, cache_dir, item_text
+from tasks.datasets.base import LEAVE_ONE_OUT, OWN, Item, assemble, cache_dir, item_text
 from tasks.statistics import dataset_statistics
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
@@ -57,7 +57,9 @@ class MovieLens1M:
     )
     statistics = staticmethod(dataset_statistics)
 
-    def load(self, data_dir: Path | None, progress: Progress | None = None) -> Dataset:
+    splits: ClassVar[tuple[str, ...]] = (LEAVE_ONE_OUT,)
+
+    def load(self, data_dir: Path | None, progress: Progress | None = None, *, split: str = OWN) -> Dataset:
         """Read both files and split every user's events.
 
         A user's events are ordered by timestamp, ties by their order in the file; users stand in the order of their
@@ -67,6 +69,7 @@ class MovieLens1M:
         Args:
             data_dir: folder with both files, or with a folder `ml-1m` that has them; None for what `prepare` downloaded.
             progress: told what is being read.
+            split: "ratio" or "loo", see `split_points`.
 
         Raises:
             InputError: a file is missing, or a line of it is wrong; the message names the file and the line.
@@ -76,7 +79,7 @@ class MovieLens1M:
             progress.note(f"reading MovieLens-1M from {folder}")
         items = read_movies(folder / MOVIES, load_tags())
         user_ids, events = read_ratings(folder / RATINGS, np.array([int(item.id) for item in items], np.int64))
-        return assemble(self.card, items, user_ids, events)
+        return assemble(self.card, items, user_ids, events, split)
 
     def prepare(self, data_dir: Path | None, progress: Progress | None = None) -> Path:
         """Make sure that the files are there, and say where.

@@ -1,0 +1,86 @@
+"""`bench run --plan`: what a run would ask a language model, with nothing sent and no run begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import language, scoring
+from bench.contracts import Progress
+from bench.errors import InputError
+from bench.llm.contracts import Answer, ChatRequest, Failure
+from bench.runner import DEPTH, RunConfig, make_plan, missing_spans
+from bench.runs import MODELS
+from bench.store import Store, resolve_device
+
+if TYPE_CHECKING:
+    from bench.llm.core import Model
+
+
+class Counting:
+    """Stands in for a language model: counts requests, answers from the cache, and with empty texts where that has none.
+
+    A model that asks again depending on an answer (a sliding window) goes on with what it makes of an empty one, so the
+    number of its requests is right and their words are like those that it will send.
+    """
+
+    def __init__(self, llm: Model) -> None:
+        self.identity, self.capabilities = llm.identity, llm.capabilities
+        self.totals: dict[str, Any] = {}
+        self._llm = llm
+
+    def answer(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[int, Answer]]:
+        """See `bench.llm.contracts.LanguageModel`."""
+        asked = list(requests)
+        self._add(asdict(self._llm.plan(asked)))
+        for position, answer in self._llm.answer(asked):
+            missing = answer.failure is Failure.BUDGET
+            yield position, Answer(("",) * asked[position].sampling.n, attempts=0) if missing else answer
+
+    def report(self) -> dict[str, Any]:
+        """What was counted."""
+        return dict(self.totals)
+
+    def close(self) -> None:
+        """The language model is its opener's to close."""
+
+    def _add(self, counted: dict[str, Any]) -> None:
+        for name, value in counted.items():
+            known = self.totals.get(name, 0)
+            self.totals[name] = None if value is None or known is None else known + value
+
+
+def foresee(config: RunConfig, progress: Progress) -> dict[str, Any]:
+    """Count what the run would ask. A model that stands on a trained one is trained, since its requests hang on that.
+
+    Returns:
+        Run, model and language model; requests in all, `cached`, `repeated` and `to_send`; estimated tokens, and the most
+        that it can cost in US dollars (None: unknown).
+
+    Raises:
+        InputError: the configuration is wrong, or the model asks no language model.
+        CheckError: the model failed.
+    """
+    with language.opened(config, progress, send=False) as llm:
+        if llm is None:
+            raise InputError(
+                f"model {config.model!r} uses no language model, so there is nothing to count: leave out --plan."
+            )
+        plan = make_plan(config, progress, llm)
+        examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
+        values = plan.model_settings.model_dump(mode="json")
+        device = resolve_device(config.device)
+        store = Store(config.out / MODELS)
+        model, _ = store.fitted(config.model, plan.dataset, values, config.seed, device, progress)
+        counting = Counting(llm)  # type: ignore[arg-type]
+        language.lend(model, counting)
+        shown = scoring.visible(examples, plan.model.card.information)
+        advance = progress.track("counting requests", len(examples))
+        for start, stop in missing_spans(len(examples), [], config.batch_size):
+            model.rank(shown.take(np.arange(start, stop)).requests, DEPTH)
+            advance(stop - start)
+    about = {"run": plan.run, "model": config.model, "llm": config.llm, "examples": len(examples)}
+    return about | counting.totals

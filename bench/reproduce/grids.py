@@ -1,0 +1,205 @@
+"""The grid behind each table: its rows (a model and its settings) and columns (task, window, metric).
+
+A grid is data: a row more is a line more. A row without a model is printed with its published values alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.cards import Information
+from bench.errors import unknown_name
+
+FOUR = ("ndcg@10", "ndcg@20", "recall@10", "recall@20")
+BACKBONES = {"sasrec": "sas", "gru4rec": "gru"}
+
+# What a prompt tells in each task. Refusals never quote tags, so NEG has the same prompts in `tag` as in `genres`
+# (protocol `paper`) and is asked once.
+CONDITIONS: dict[str, tuple[str, ...]] = {"seq": (), "pos": ("genre", "genres", "tag"), "neg": ("genre", "genres")}
+# The kind of prompt that is rendered for models that do not read it.
+UNREAD = "genre"
+
+ALL, STEERED = ("seq", "pos", "neg"), ("pos", "neg")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    `label` is the paper's name of the model (the key of its published values), `model` ours, `told` what the model is
+    told beyond the history, `base` the model that is trained underneath and shared with other rows.
+    """
+
+    label: str
+    model: str | None
+    backbone: str | None = None
+    told: Information = "none"
+    tasks: tuple[str, ...] = ALL
+    settings: dict[str, Any] = field(default_factory=dict)
+    base: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Model and settings: two rows with one key are one contestant."""
+        return " ".join(
+            [self.model or self.label, *(f"{name}={self.settings[name]}" for name in sorted(self.settings))]
+        )
+
+    def conditions(self, task: str, told: Information | None = None) -> tuple[str, ...]:
+        """The conditions in which the row is asked: "none", "oracle", or every kind of prompt of the task."""
+        told = told or self.told
+        if task in CONDITIONS and not CONDITIONS[task]:
+            return ("none",)
+        return CONDITIONS.get(task, ("free",)) if told == "prompt" else (told,)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: `numbers` are the paper's tables by dataset; `windows` says whether cells are means over N or each N."""
+
+    name: str
+    title: str
+    numbers: dict[str, int]
+    rows: tuple[Row, ...]
+    tasks: tuple[str, ...] = ALL
+    metrics: tuple[str, ...] = FOUR
+    windows: Literal["mean", "each"] = "mean"
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models that the grid runs, without repeats."""
+        return list(dict.fromkeys(row.model for row in self.rows if row.model is not None))
+
+
+def dpr(backbone: str, label: str = "DPR", tasks: tuple[str, ...] = ALL, **settings: Any) -> Row:
+    """DPR over a backbone, with the settings of an ablation."""
+    return Row(label, f"dpr_{BACKBONES[backbone]}", backbone, "prompt", tasks, settings, base=backbone)
+
+
+def fine_tuned(backbone: str) -> tuple[Row, ...]:
+    """The backbone, +f (next-item fine-tuning) and +f+a (then on target sets without the prompt)."""
+    return (
+        Row("Base", backbone, backbone),
+        Row("+f", f"{backbone}_f", backbone, base=backbone),
+        Row("+f+a", f"{backbone}_fa", backbone, base=f"{backbone}_f"),
+    )
+
+
+def filters(backbone: str, parsed: bool = False) -> tuple[Row, ...]:
+    """The paper's Filter over each of the three, told the task's own label; or filters that read it from the prompt."""
+    short = BACKBONES[backbone]
+    told: Information = "prompt" if parsed else "oracle"
+    name, end = ("Parsed filter", "_parsed") if parsed else ("Filter", "")
+    return tuple(
+        Row(f"{name}{plus}", f"filter_{short}{middle}{end}", backbone, told, STEERED, base=f"{backbone}{middle}")
+        for plus, middle in (("", ""), (" +f", "_f"), (" +f+a", "_fa"))
+    )
+
+
+def _main(tasks: tuple[str, ...] = ALL) -> tuple[Row, ...]:
+    return tuple(
+        row
+        for backbone in BACKBONES
+        for row in (
+            *fine_tuned(backbone),
+            *filters(backbone),
+            *filters(backbone, parsed=True),
+            dpr(backbone),
+        )
+        if set(row.tasks) & set(tasks)
+    )
+
+
+def _ablation(tasks: tuple[str, ...], variants: dict[str, dict[str, Any]]) -> tuple[Row, ...]:
+    return tuple(
+        dpr(backbone, f"DPR {name}", tasks, **values) for backbone in BACKBONES for name, values in variants.items()
+    )
+
+
+def _generators() -> tuple[Row, ...]:
+    names = ("Qwen2.5-7B", "Llama-2-7b", "DeepSeek-V3", "GPT-5.2", "RecGPT-7B", "RecLM-gen")
+    return (*(Row(name, None) for name in names), *(dpr(backbone) for backbone in BACKBONES))
+
+
+def _rerankers() -> tuple[Row, ...]:
+    sizes = (("Llama2-7b", 20), ("Llama2-7b", 30), ("DeepSeek-V3", 20), ("DeepSeek-V3", 50), ("DeepSeek-V3", 100))
+    return tuple(
+        row
+        for backbone in BACKBONES
+        for row in (
+            *(Row(f"{name} K={size}", None, backbone, tasks=STEERED) for name, size in sizes),
+            dpr(backbone, tasks=STEERED),
+        )
+    )
+
+
+def _judged() -> tuple[Row, ...]:
+    rows = (("Base", "sasrec"), ("GPT-5.2", None), ("DPR-Rand", "sasrec"), ("DPR", "sasrec"))
+    return tuple(Row(label, None, backbone, tasks=("nuanced",)) for label, backbone in rows)
+
+
+_MAIN = {"ml-1m": 1, "mind": 1}
+_ABLATIONS: dict[str, tuple[str, int, tuple[str, ...], dict[str, dict[str, Any]]]] = {
+    "table8": ("Stages: three (genres, then tags) or two (tags at once)", 8, ALL, {"3-S": {}, "2-S": {"stages": 2}}),
+    "table9": (
+        "Losses: both, without negative targets, without positive targets",
+        9,
+        STEERED,
+        {"Full": {}, "Pos": {"loss": "pos"}, "Neg": {"loss": "neg"}},
+    ),
+    "table10": ("Towers: one for each polarity, or one for both", 10, STEERED, {"2-T": {}, "1-T": {"towers": 1}}),
+}
+
+GRIDS: dict[str, Grid] = {
+    grid.name: grid
+    for grid in (
+        Grid("table1", "Main comparison, means over N", _MAIN, _main()),
+        Grid(
+            "table2",
+            "Language models that recommend",
+            {"ml-1m": 2},
+            _generators(),
+            metrics=("recall@10", "ndcg@10"),
+        ),
+        Grid("table3", "Language models that rerank", {"ml-1m": 3}, _rerankers(), tasks=STEERED),
+        Grid(
+            "table4",
+            "Nuanced requests, scored by a judge from 1 to 10",
+            {"ml-1m": 4},
+            _judged(),
+            tasks=("nuanced",),
+            metrics=("intent_fulfillment", "history_alignment", "overall_score"),
+        ),
+        Grid("table6", "Main comparison, each N", {"ml-1m": 6, "mind": 7}, _main(STEERED), STEERED, windows="each"),
+        Grid("table7", "Main comparison, each N", {"ml-1m": 6, "mind": 7}, _main(STEERED), STEERED, windows="each"),
+        *(
+            Grid(name, title, {"ml-1m": number, "mind": number}, _ablation(tasks, variants), tasks)
+            for name, (title, number, tasks, variants) in _ABLATIONS.items()
+        ),
+    )
+}
+
+
+def grid(name: str) -> Grid:
+    """The grid of a table.
+
+    Raises:
+        InputError: there is no such table (with the nearest one).
+    """
+    if name not in GRIDS:
+        raise unknown_name("table", name, GRIDS)
+    return GRIDS[name]
+
+
+def choose(rows: Iterable[Row], only: tuple[str, ...], models: list[str]) -> list[Row]:
+    """The rows of the models named in `only` (all of them when empty).
+
+    Raises:
+        InputError: a name that is no model of the grid.
+    """
+    for name in only:
+        if name not in models:
+            raise unknown_name("model of this table", name, models)
+    return [row for row in rows if not only or row.model in only]
