@@ -100,13 +100,16 @@ class Plan:
         return "oracle" if own != "none" and self.model.card.information == "oracle" else own
 
 
-def make_plan(config: RunConfig, progress: Progress, llm: LanguageModel | None = None) -> Plan:
+def make_plan(
+    config: RunConfig, progress: Progress, llm: LanguageModel | None = None, dataset: Dataset | None = None
+) -> Plan:
     """Look everything up and check it.
 
     Args:
         config: what was asked for.
         progress: told what is loaded.
         llm: the opened language model of a model that asks one.
+        dataset: the configuration's dataset, where it is loaded already.
 
     Raises:
         InputError: an unknown name, a flag that the task does not take, a wrong setting, missing or malformed data.
@@ -117,7 +120,8 @@ def make_plan(config: RunConfig, progress: Progress, llm: LanguageModel | None =
     own = {key: value for key, value in config.settings.items() if not key.startswith(TASK_PREFIX)}
     model_settings = model.Settings.parse(config.model, fitting | own)
     task_values = _task_values(config, task_class)
-    dataset = scoring.load_dataset(config.dataset, config.data_dir, progress)
+    if dataset is None:
+        dataset = scoring.load_dataset(config.dataset, config.data_dir, progress)
     if "windows" in task_class.Settings.model_fields:
         task_values.setdefault("windows", dataset.card.windows)
     task_settings = task_class.Settings.parse(f"task {config.task}", task_values)
@@ -137,8 +141,13 @@ def make_plan(config: RunConfig, progress: Progress, llm: LanguageModel | None =
     return Plan(config, task, task_settings, model, model_settings, dataset, protocol, identity, asked)
 
 
-def execute(config: RunConfig, progress: Progress | None = None) -> Run:
+def execute(config: RunConfig, progress: Progress | None = None, dataset: Dataset | None = None) -> Run:
     """Run, or go on with, or read back what the configuration asks for.
+
+    Args:
+        config: what is asked for.
+        progress: told how far it is; nobody when None.
+        dataset: the configuration's dataset, where it is loaded already.
 
     Raises:
         InputError: the configuration is wrong.
@@ -146,7 +155,7 @@ def execute(config: RunConfig, progress: Progress | None = None) -> Run:
     """
     progress = progress or SilentProgress()
     with language.opened(config, progress) as llm:
-        return _execute(make_plan(config, progress, llm), llm, progress)
+        return _execute(make_plan(config, progress, llm, dataset), llm, progress)
 
 
 def _execute(plan: Plan, llm: LanguageModel | None, progress: Progress) -> Run:
@@ -278,7 +287,7 @@ def _rank_missing(
         ranking, counts = clean(ranking, batch.requests, len(plan.dataset.catalogue), DEPTH)
         part = rankings.part_name(start, stop)
         rankings.write_part(plan.directory / PARTS / part, start, ranking, batch)
-        asked = {} if llm is None else {"llm": llm.report()}
+        asked = {} if llm is None else {"llm": language.spent(llm)}
         writer.add("batch", start=start, stop=stop, part=part, seconds=round(seconds, 4), counts=counts, **asked)
         advance(stop - start)
 

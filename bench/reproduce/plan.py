@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -97,11 +95,13 @@ class Planner:
             InputError: an unknown dataset, or its files are missing or malformed.
         """
         self.options, self.progress = options, progress
+        self._bases: dict[str | None, str | None] = {}
         self.dataset: Dataset = scoring.load_dataset(options.dataset, options.data_dir, progress)
 
     def grid(self, grid: Grid) -> list[Cell]:
         """Every cell of the rows that are asked for, seed by seed, with guesses of the time that each will take."""
         timings = estimate.read_timings(self.options.out)
+        self._bases = {row.model: row.base for row in grid.rows}
         counted: set[str] = set()
         return [
             self._timed(cell, timings, counted)
@@ -132,8 +132,7 @@ class Planner:
                 reason = f"no such {registry.singular(kind)} is registered"
                 return Cell(row, task, condition, seed, None, "not available", reason)
         try:
-            with self._one_dataset():
-                plan = runner.make_plan(self.config(row, task, condition, seed), self.progress)
+            plan = runner.make_plan(self.config(row, task, condition, seed), self.progress, dataset=self.dataset)
         except InputError as error:
             # The names exist and the data are loaded, so it is a setting that this version of the model does not have.
             return Cell(row, task, condition, seed, None, "not available", str(error))
@@ -154,8 +153,7 @@ class Planner:
             CheckError: the model failed; what was ranked is kept.
         """
         assert cell.plan is not None, "only cells with a plan are run"
-        with self._one_dataset():
-            return runner.execute(cell.plan.config, self.progress)
+        return runner.execute(cell.plan.config, self.progress, self.dataset)
 
     def config(self, row: Row, task: str, condition: str, seed: int) -> runner.RunConfig:
         """The configuration of `bench run` that makes a cell."""
@@ -177,21 +175,6 @@ class Planner:
             batch_size=options.batch_size,
         )
 
-    @contextmanager
-    def _one_dataset(self) -> Iterator[None]:
-        """Let the runner find the dataset that is loaded already: a grid has a hundred cells on the same data."""
-        load = scoring.load_dataset
-
-        def kept(name: str, data_dir: Path | None, progress: Progress) -> Dataset:
-            own = (name, data_dir) == (self.options.dataset, self.options.data_dir)
-            return self.dataset if own else load(name, data_dir, progress)
-
-        scoring.load_dataset = kept
-        try:
-            yield
-        finally:
-            scoring.load_dataset = load
-
     def _timed(self, cell: Cell, timings: Timings, counted: set[str]) -> Cell:
         """The cell with its guesses; training that several cells share is counted at the first of them."""
         if cell.plan is None or cell.status == "done":
@@ -209,18 +192,23 @@ class Planner:
         return replace(cell, fit=fit, rank=Guess(rank.seconds * left, rank.source))
 
     def _below(self, cell: Cell, timings: Timings, counted: set[str]) -> Guess:
-        """The guess for the model that a row's model is trained on; nothing where there is none or it does not load."""
+        """The guess for what a row's model is trained on, down to the backbone; what does not load counts nothing."""
+        seconds, settings = 0.0, None if cell.plan is None else cell.plan.model_settings
         name = cell.row.base
-        if name is None or cell.plan is None:
-            return NOTHING
-        try:
-            base = registry.get("models", name)
-            backbone = getattr(cell.plan.model_settings, "backbone", None)
-            values = {} if backbone is None else backbone.model_dump(mode="json")
-            own = base.Settings.parse(name, {key: value for key, value in values.items() if base.Settings.has(key)})
-        except (InputError, CheckError):
-            return NOTHING
-        return self._training(name, base, own, cell.seed, timings, counted)
+        while name is not None:
+            try:
+                base = registry.get("models", name)
+                inner = getattr(settings, "backbone", None)
+                values = {} if inner is None else inner.model_dump(mode="json")
+                settings = base.Settings.parse(name, {key: values[key] for key in values if base.Settings.has(key)})
+            except (InputError, CheckError):
+                break
+            guess = self._training(name, base, settings, cell.seed, timings, counted)
+            seconds += guess.seconds
+            if guess.source in ("trained", "shared"):
+                break
+            name = self._bases.get(name)
+        return Guess(seconds, "default")
 
     def _training(
         self, name: str, model: type[Any], settings: Any, seed: int, timings: Timings, counted: set[str]

@@ -68,6 +68,17 @@ def test_seeds_multiply_the_grid_and_training_that_runs_share_is_counted_once(pl
     assert knower.fit.source == "default" and all(cell.rank.seconds > 0 for cell in cells)
 
 
+def test_what_a_model_stands_on_is_counted_with_it_once(plugins, tmp_path):
+    rows = (Row("+f+a", "reader", base="stacked"), Row("+f", "stacked", base="plain"), Row("Base", "plain"))
+    planner = Planner(options(tmp_path, only=("reader",)), SilentProgress())
+    alone = planner.grid(grid(*rows))[0].fit.seconds
+    whole = Planner(options(tmp_path), SilentProgress()).grid(grid(*rows))
+    assert whole[0].fit.seconds == alone
+    assert {cell.fit.source for cell in whole[1:]} == {"shared"}
+    each = Planner(options(tmp_path, only=("plain",)), SilentProgress()).grid(grid(*rows))[0].fit.seconds
+    assert alone == pytest.approx(3 * each)
+
+
 def test_what_is_not_there_is_planned_as_not_available(plugins, tmp_path):
     cells = Planner(options(tmp_path), SilentProgress()).grid(grid(ABSENT, UNSETTABLE, ROWS[0]))
     status = {(cell.row.label, cell.task): (cell.status, cell.reason) for cell in cells}
@@ -300,12 +311,12 @@ def test_a_table_of_published_values_needs_no_run(call, monkeypatch, plugins):
 def test_the_embedded_dataset_with_the_models_that_train_at_once(tmp_path, capsys, monkeypatch):
     rows = (Row("Popularity", "popularity"), Row("Random", "random"))
     monkeypatch.setitem(grids.GRIDS, "tiny1", Grid("tiny1", "Floors", {}, rows))
-    code = cli.main(["reproduce", "tiny1", "--dataset", "mini", "--limit", "60", "--out", str(tmp_path), "--json"])
+    code = cli.main(["reproduce", "tiny1", "--dataset", "mini", "--limit", "800", "--out", str(tmp_path), "--json"])
     document = json.loads(capsys.readouterr().out)
     values = {(c["row"], c["task"]): c["measured"]["value"] for c in document["cells"] if c["metric"] == "recall@20"}
-    assert code == 0 and document["limit"] == 60 and len(values) == 6
-    assert all(values["Popularity", task] > values["Random", task] for task in ("pos", "seq"))
-    assert (tmp_path / "reproduce" / "tiny1-mini-60-users" / "figure.svg").is_file()
+    assert code == 0 and document["limit"] == 800 and len(values) == 6
+    assert all(values["Popularity", task] > values["Random", task] for task in ("seq", "neg"))
+    assert (tmp_path / "reproduce" / "tiny1-mini-800-users" / "figure.svg").is_file()
 
 
 def test_refusals_have_the_same_prompts_in_tag_as_in_genres():
