@@ -152,7 +152,8 @@ class ZeroShot(AsksLLM, CatalogueScorer):
         else:
             found = read_titles(answer.texts[0] if answer.texts else "")
         if not found:
-            accounts.add(row, unparseable=1)
+            # A repair that left no title has mended nothing.
+            accounts.add(row, unparseable=1, repaired=-int(answer.repaired))
             accounts.fail(row, Failure.UNPARSEABLE)
         elif len(found) != LENGTH:
             accounts.add(row, wrong_count=1)

@@ -14,6 +14,8 @@ from bench import registry
 from bench.cards import ModelCard, Settings
 from bench.contracts import NO_ITEM, Dataset, Examples, Progress, Ranking, Recommender, Requests
 from bench.errors import CheckError, InputError
+from bench.language import lend
+from bench.llm.contracts import LanguageModel
 from bench.ranking import clean
 from bench.runner import DEPTH, shape_problem
 from bench.scoring import build_examples, load_dataset, visible
@@ -47,7 +49,14 @@ class Subject:
         return self.model.rank(self.examples.requests if requests is None else requests, DEPTH)
 
 
-def check_model(name: str, values: dict[str, Any], device: str, progress: Progress, seed: int = 0) -> Iterator[Check]:
+def check_model(
+    name: str,
+    values: dict[str, Any],
+    device: str,
+    progress: Progress,
+    seed: int = 0,
+    llm: LanguageModel | None = None,
+) -> Iterator[Check]:
     """Check a registered model, one result at a time; stops early where nothing further can be asked.
 
     Args:
@@ -56,12 +65,15 @@ def check_model(name: str, values: dict[str, Any], device: str, progress: Progre
         device: "cpu" or "cuda".
         progress: told of training.
         seed: seed of the trainings.
+        llm: the language model of a model that asks one.
 
     Raises:
-        InputError: an unknown model or setting.
+        InputError: an unknown model or setting, or a model that asks a language model and is given none.
         CheckError: the model does not import.
     """
     model = registry.get("models", name)
+    if "llm" in model.card.needs and llm is None:
+        raise InputError(f"model {name!r} asks a language model: name one with --llm NAME --llm-config FILE.")
     problem = _card_problem(name, model)
     yield Check("card and settings", problem is None, problem or f"version {model.card.version}")
     if problem is not None:
@@ -73,7 +85,7 @@ def check_model(name: str, values: dict[str, Any], device: str, progress: Progre
     with tempfile.TemporaryDirectory(prefix="bench-check-") as folder:
         fitted: list[Recommender] = []
         yield _attempt(
-            "fits on train and validation", lambda: fitted.append(_fit(wanted, Path(folder) / "1", progress))
+            "fits on train and validation", lambda: fitted.append(_fit(wanted, Path(folder) / "1", progress, llm))
         )
         if not fitted:
             return
@@ -81,8 +93,8 @@ def check_model(name: str, values: dict[str, Any], device: str, progress: Progre
         yield from _form(subject)
         yield from _stability(subject)
         yield _attempt("ranks without a prompt", lambda: _ranks(subject, examples[UNPROMPTED].requests))
-        yield _attempt("save and load", lambda: _round_trip(wanted, subject, Path(folder) / "saved"))
-        yield _attempt("same seed, same model", lambda: _fits_again(wanted, subject, Path(folder) / "2", progress))
+        yield _attempt("save and load", lambda: _round_trip(wanted, subject, Path(folder) / "saved", llm))
+        yield _attempt("same seed, same model", lambda: _fits_again(wanted, subject, Path(folder) / "2", progress, llm))
 
 
 def _form(subject: Subject) -> Iterator[Check]:
@@ -149,21 +161,23 @@ def _ranks(subject: Subject, requests: Requests) -> None:
         raise CheckError("the ranking is empty")
 
 
-def _round_trip(wanted: Wanted, subject: Subject, folder: Path) -> None:
+def _round_trip(wanted: Wanted, subject: Subject, folder: Path, llm: LanguageModel | None) -> None:
     folder.mkdir()
     subject.model.save(folder)
     loaded = wanted.model.load(folder, wanted.settings, wanted.device)
+    lend(loaded, llm)
     _same(subject.rank(), Subject(loaded, subject.examples, subject.n_items).rank(), exact=False)
 
 
-def _fits_again(wanted: Wanted, subject: Subject, folder: Path, progress: Progress) -> None:
-    again = Subject(_fit(wanted, folder, progress), subject.examples, subject.n_items)
+def _fits_again(wanted: Wanted, subject: Subject, folder: Path, progress: Progress, llm: LanguageModel | None) -> None:
+    again = Subject(_fit(wanted, folder, progress, llm), subject.examples, subject.n_items)
     _same(subject.rank(), again.rank(), exact=False)
 
 
-def _fit(wanted: Wanted, folder: Path, progress: Progress) -> Recommender:
+def _fit(wanted: Wanted, folder: Path, progress: Progress, llm: LanguageModel | None) -> Recommender:
     model: Recommender = wanted.model(wanted.settings, device=wanted.device)
     model.fit(wanted.dataset.for_training(), Store(folder).context(wanted, progress))
+    lend(model, llm)
     return model
 
 

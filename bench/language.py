@@ -73,7 +73,7 @@ def opened(config: RunConfig, progress: Progress, *, send: bool = True) -> Itera
     if config.llm is None:
         raise InputError(f"model {config.model!r} asks a language model: name one with --llm NAME --llm-config FILE.")
     limits = {"max_cost": config.max_cost, "max_requests": config.max_requests, "batch": config.llm_batch}
-    options = limits if send else {"offline": "cache"}
+    options = (limits if send else {"offline": "cache"}) | {"device": config.device}
     llm = open_language_model(config.llm, config.llm_config, config.out, progress=progress, **options)
     try:
         yield llm
@@ -104,7 +104,24 @@ def identity(llm: LanguageModel | None, model: type[Any]) -> dict[str, Any] | No
     """What of the language model and of the words put to it changes answers: for the run's identity and its result."""
     if llm is None:
         return None
-    return provenance.redact_value(asdict(llm.identity) | {"templates": template_hashes(model)})
+    return described(llm) | {"templates": template_hashes(model)}
+
+
+def described(llm: LanguageModel) -> dict[str, Any]:
+    """The identity of a language model as it may be published: without secrets, and of a local folder the last part alone.
+
+    Where a folder lies changes no answer; what is in it is among the identity's parameters.
+    """
+    values = asdict(llm.identity)
+    engine, colon, path = llm.identity.name.partition(":")
+    if colon and Path(path).is_absolute():
+        values["name"] = f"{engine}:{Path(path).name}"
+    return provenance.redact_value(values)
+
+
+def spent(llm: LanguageModel) -> dict[str, Any]:
+    """The client's report without the names, which stand in the identity."""
+    return {key: value for key, value in llm.report().items() if key not in ("llm", "model")}
 
 
 def template_hashes(model: type[Any]) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from bench import provenance
 from bench.atomic import atomic_write
 from bench.contracts import Progress
 from bench.identity import digest
-from bench.language import open_language_model
+from bench.language import described, open_language_model, spent
 from bench.scoring import load_dataset
 
 PROBES = "probes"
@@ -59,12 +58,12 @@ def probe(
     model = open_language_model(llm, llm_config, out, progress=progress, **limits)
     try:
         figures = run(model, data, data_dir, samples=samples, seed=seed, progress=progress)
-        identity, cost = provenance.redact_value(asdict(model.identity)), model.report()
+        identity, cost = described(model), spent(model)
     finally:
         model.close()
     about = {"dataset": dataset, "dataset_fingerprint": data.fingerprint, "samples": samples, "seed": seed}
     mark = digest({"llm": identity, **about})[:10]
-    path = out / PROBES / f"{name}-{dataset}-{re.sub(r'[^A-Za-z0-9._-]+', '-', llm)}-{mark}.json"
+    path = out / PROBES / f"{name}-{dataset}-{re.sub(r'[^A-Za-z0-9._-]+', '-', identity['name'])}-{mark}.json"
     report = {"schema_version": 1, "probe": name, "llm": identity, **about, **figures, "cost": cost}
     report["provenance"] = provenance.collect()
     atomic_write(path, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -15,6 +17,9 @@ def check(
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     seed: int = 0,
+    llm: str | None = None,
+    llm_config: Path | None = None,
+    out: Path = Path("results"),
     device: Literal["auto", "cpu", "cuda"] = "auto",
     json: bool = False,
 ) -> int:
@@ -28,6 +33,12 @@ def check(
         KEY=VALUE, a setting of the model's own, laid over the quick ones that it offers for checks. Repeatable.
     seed
         Seed of the trainings.
+    llm
+        Language model, for models that ask one.
+    llm_config
+        Its configuration file, in litellm's format.
+    out
+        Folder of results; answers are cached in OUT/llm-cache.
     device
         Where the model computes.
     json
@@ -35,11 +46,13 @@ def check(
     """
     from bench import progress
     from bench.conformance import check_model
+    from bench.language import open_language_model
     from bench.store import resolve_device
 
     checks = []
-    with progress.for_terminal(quiet=json) as bars:
-        for each in check_model(model, dict(key_values(set_)), resolve_device(device), bars, seed):
+    with progress.for_terminal(quiet=json) as bars, ExitStack() as stack:
+        asked = None if llm is None else stack.enter_context(closing(open_language_model(llm, llm_config, out)))
+        for each in check_model(model, dict(key_values(set_)), resolve_device(device), bars, seed, asked):
             checks.append(each)
             if not json:
                 mark = "ok    " if each.passed else "FAILED"

@@ -35,6 +35,8 @@ SYNC_SECONDS = 5.0
 _HEAD = b'{"key":"'
 _KEY_END = len(_HEAD) + 64
 _CHUNK = 1 << 20
+# The index looks for the key at the beginning of the line, without spaces; ASCII bears lone surrogates.
+_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _opened: dict[Path, Cache] = {}
 _opening = RLock()
 
@@ -271,11 +273,6 @@ def _rewrite(path: Path, keep: Callable[[dict[str, Any]], bool]) -> tuple[int, i
                 line = stream.readline()
                 kept.write(line if line.endswith(b"\n") else line + b"\n")
     return len(places), lines - len(places)
-
-
-def _dumps(value: Any) -> str:
-    # The index looks for the key at the beginning of the line, without spaces; ASCII bears lone surrogates.
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _claim_byte(key: str) -> int:

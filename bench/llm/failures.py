@@ -113,12 +113,12 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, scrubber: 
 def from_litellm(error: Exception, scrubber: Scrubber) -> RequestError:
     """The failure behind an exception of litellm, told by its status and its class's name."""
     name, text = type(error).__name__, str(error)
-    if "ContentPolicy" in name:
+    if "ContentPolicy" in name or str(getattr(error, "code", "")).lower() in _POLICY:
         return RequestError(Failure.CONTENT_POLICY, scrubber.line(text))
     if name in ("Timeout", "APITimeoutError") or isinstance(error, TimeoutError):
         return RequestError(Failure.TIMEOUT, scrubber.line(text))
-    # litellm gives a connection that could not be made status 500.
-    if name == "APIConnectionError" or isinstance(error, ConnectionError):
+    # litellm gives a connection that could not be made, or that broke, status 500.
+    if name == "APIConnectionError" or isinstance(error, ConnectionError) or text.endswith("Connection error."):
         return RequestError(Failure.CONNECTION, scrubber.line(text))
     if name in ("APIResponseValidationError", "JSONDecodeError"):
         return RequestError(Failure.MALFORMED, scrubber.line(text))

@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 CONNECT_SECONDS = 20.0
+# How often time-outs are looked for: one timer for all connections, since one for each request would cost more than it.
+SWEEP_SECONDS = 0.1
 LARGEST_HEAD, LARGEST_BODY = 1 << 16, 1 << 26
 
 
@@ -29,7 +31,7 @@ class Garbled(Exception):
     """What came back is not HTTP, or too large."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class HttpReply:
     """Status, headers with names in lower case, and the whole body."""
 
@@ -63,6 +65,7 @@ class HttpClient:
         self._idle: deque[_Connection] = deque()
         self._open: set[_Connection] = set()
         self._context: ssl.SSLContext | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def post(self, route: str, body: bytes, timeout: float) -> HttpReply:
         """POST JSON; `timeout` in seconds is that of the whole exchange.
@@ -81,6 +84,8 @@ class HttpClient:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         for connection in list(self._open):
             connection.close()
         self._idle.clear()
@@ -92,6 +97,8 @@ class HttpClient:
             connection = self._idle.pop() if reused else await self._connect(timeout)
             if connection.closed:
                 continue
+            if self._sweeper is None:
+                self._sweep()
             try:
                 reply = await connection.exchange(data, timeout)
             except Dropped:
@@ -104,6 +111,13 @@ class HttpClient:
             else:
                 connection.close()
             return reply
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in list(self._open):
+            connection.check(now)
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep) if self._open else None
 
     async def _connect(self, timeout: float) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -130,6 +144,7 @@ class _Connection(asyncio.Protocol):
         self._transport: Any = None
         self._waiter: asyncio.Future[HttpReply] | None = None
         self.closed, self.reusable, self.heard = False, True, False
+        self._deadline, self._timeout = 0.0, 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -145,16 +160,20 @@ class _Connection(asyncio.Protocol):
         self._reset()
         self.heard = False
         waiter = self._waiter = self._loop.create_future()
+        self._deadline, self._timeout = self._loop.time() + timeout, timeout
         self._transport.write(data)
-        alarm = self._loop.call_later(timeout, self._fail, TimeoutError(f"no answer within {timeout:.0f} s"))
         try:
             return await waiter
         except asyncio.CancelledError:
             self.close()
             raise
         finally:
-            alarm.cancel()
             self._waiter = None
+
+    def check(self, now: float) -> None:
+        """Give up on a reply that is overdue."""
+        if self._waiter is not None and now >= self._deadline:
+            self._fail(TimeoutError(f"no answer within {self._timeout:g} s"))
 
     def close(self) -> None:
         """Close at once; whoever waits is told."""

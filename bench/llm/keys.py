@@ -83,6 +83,5 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
     return [] if left == right else [path or "everything"]
 
 
-def _dumps(value: Any) -> str:
-    # ASCII, so that a lone surrogate in a title is a key like any other and no encoding error.
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+# ASCII, so that a lone surrogate in a title is a key like any other and no encoding error. Made once: it is used often.
+_dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
@@ -87,7 +88,10 @@ class RemoteModel(Model):
         self._budget, self._open_transport = Budget(max_requests, max_cost), transport
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
+        self._transport: Transport | None = None
+        self._asker: Asker | None = None
         self._flying: dict[str, list[tuple[_Session, int]]] = {}
+        self._queue: deque[_Job] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self.limiter = Limiter(connections, endpoint.rpm, endpoint.tpm)
 
@@ -113,7 +117,7 @@ class RemoteModel(Model):
                         under_way += 1
                     if jobs and (found is not None or len(jobs) >= CHUNK or time.monotonic() - since > CHUNK_SECONDS):
                         loop.call_soon_threadsafe(self._submit, session, jobs)
-                        jobs = []
+                        jobs, since = [], 0.0
                     if found is not None:
                         self.core.tally.count(found)
                         yield job.place, found
@@ -155,8 +159,6 @@ class RemoteModel(Model):
             self._loop = asyncio.new_event_loop()
             self._thread = Thread(target=self._loop.run_forever, name="llm", daemon=True)
             self._thread.start()
-            self._transport: Transport | None = None
-            self._asker: Asker | None = None
         return self._loop
 
     def _submit(self, session: _Session, jobs: list[_Job]) -> None:
@@ -175,9 +177,16 @@ class RemoteModel(Model):
                 waiting.append((session, job.place))
                 continue
             self._flying[job.key] = [(session, job.place)]
-            task = loop.create_task(self._serve(job, self._asker))
+            self._queue.append(job)
+        for _ in range(min(len(self._queue), self._connections - len(self._tasks))):
+            task = loop.create_task(self._work(self._asker))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, asker: Asker) -> None:
+        """One of as many workers as there may be connections: serves until the queue is empty."""
+        while self._queue:
+            await self._serve(self._queue.popleft(), asker)
 
     async def _serve(self, job: _Job, asker: Asker) -> None:
         """One request, for everybody who waits for it."""
@@ -191,8 +200,11 @@ class RemoteModel(Model):
         del self._flying[job.key]
         loop = asyncio.get_running_loop()
         for number, (session, place) in enumerate(waiting):
-            again = number and isinstance(outcome, Answer) and outcome.ok
-            session.give(place, replace(outcome, cached=True, latency_s=0.0) if again else outcome, loop)  # type: ignore[type-var]
+            given = outcome
+            if number and isinstance(outcome, Answer) and outcome.ok:
+                # Paid once, by the first.
+                given = replace(outcome, cached=True, latency_s=0.0)
+            session.give(place, given, loop)
 
     async def _answer(self, job: _Job, asker: Asker, wanted: Callable[[], bool]) -> Answer:
         cache = self.core.cache
@@ -223,7 +235,7 @@ class RemoteModel(Model):
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if getattr(self, "_transport", None) is not None and self._transport is not None:
+        if self._transport is not None:
             await self._transport.close()
 
 

@@ -20,7 +20,7 @@ from bench.llm.contracts import ChatRequest, Failure
 from bench.llm.failures import RequestError, Scrubber, from_litellm, from_status
 from bench.llm.http import Dropped, Garbled, HttpClient
 
-TIMEOUT_SECONDS = 120.0
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Transport(Protocol):
@@ -67,7 +67,7 @@ class DirectTransport:
         """See `Transport`."""
         body = wire.payload(request, self._endpoint, native_schema=native_schema) | (extra or {})
         try:
-            reply = await self._client.post(wire.ROUTE, json.dumps(body).encode(), timeout)
+            reply = await self._client.post(wire.ROUTE, _dumps(body).encode(), timeout)
         except TimeoutError as error:
             raise RequestError(Failure.TIMEOUT, str(error)) from None
         except Dropped as error:

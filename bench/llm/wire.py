@@ -17,7 +17,7 @@ _SPREAD = "extra_body"
 _NOT_SENT = frozenset({"dropped", "custom_llm_provider", "api_version", "region_name", "organization", "project"})
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Reply:
     """What an engine gave for one request: n texts, and tokens where it counts them.
 
@@ -98,19 +98,19 @@ def read_reply(body: bytes | str | Mapping[str, Any], *, n: int = 1) -> Reply:
         except (ValueError, RecursionError):
             shown = body[:80] if isinstance(body, str) else body[:80].decode("utf-8", "replace")
             raise RequestError(Failure.MALFORMED, f"the reply is not JSON: {shown!r}") from None
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise RequestError(Failure.MALFORMED, "the reply is no JSON object")
     if "choices" not in value and value.get("error"):
         error = value["error"]
         message = error.get("message", error) if isinstance(error, dict) else error
         raise RequestError(Failure.MALFORMED, f"status 200 with an error inside: {str(message)[:200]}")
     choices = value.get("choices")
-    if not isinstance(choices, list) or not choices or not all(isinstance(choice, Mapping) for choice in choices):
+    if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         raise RequestError(Failure.MALFORMED, "the reply holds no choices")
     texts, finish, refused = [], [], None
     for choice in choices[:n]:
         message = choice.get("message")
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict):
             raise RequestError(Failure.MALFORMED, "a choice holds no message")
         texts.append(_content(message.get("content")))
         finish.append(str(choice.get("finish_reason") or ""))
@@ -120,7 +120,7 @@ def read_reply(body: bytes | str | Mapping[str, Any], *, n: int = 1) -> Reply:
         elif refused is None and finish[-1] == "content_filter":
             refused = "the provider's content filter stopped the answer"
     usage = value.get("usage")
-    usage = usage if isinstance(usage, Mapping) else {}
+    usage = usage if isinstance(usage, dict) else {}
     first = choices[0].get("logprobs")
     return Reply(
         tuple(texts),
@@ -128,7 +128,7 @@ def read_reply(body: bytes | str | Mapping[str, Any], *, n: int = 1) -> Reply:
         refused,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
-        logprobs=isinstance(first, Mapping) and bool(first.get("content")),
+        logprobs=isinstance(first, dict) and bool(first.get("content")),
     )
 
 
@@ -139,7 +139,7 @@ def _content(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "".join(part for part in parts if isinstance(part, str))
     raise RequestError(Failure.MALFORMED, f"a message's content is a {type(content).__name__}, not text")
 

@@ -100,9 +100,10 @@ def test_zero_shot_from_end_to_end(call, server, tmp_path):
     answers, n = result["answers"], result["examples"]
     odd = Counter(sum(map(ord, prompt)) % 7 for prompt in server.behaviour.log if "could not be read" not in prompt)
     assert answers["calls"] == n == sum(odd.values()) <= 60
-    # Half a list is asked for once more and stays half: a failed example, 0 in every metric, counted beside it.
+    # Of half a title no repair makes a title: a failed example, 0 in every metric, counted beside it.
     assert answers["failures"].get("unparseable", 0) == answers["per_call"]["unparseable"]["count"] > 0
     assert result["metrics"]["ndcg@10"]["failed"] == answers["failures"]["unparseable"]
+    assert answers["per_call"]["repaired"]["count"] == 0 < odd[4]
     assert answers["per_entry"]["exact"]["rate"] > 0.9 and answers["per_entry"]["duplicate"]["count"] >= odd[1] > 0
     assert answers["per_entry"]["out_of_catalogue"]["count"] == odd[2] > 0
     assert answers["per_call"]["wrong_count"]["count"] >= odd[0] + odd[3] > 0
@@ -305,6 +306,63 @@ def test_who_is_asked_is_part_of_the_run_and_not_of_the_fitted_model(tmp_path, m
 
 def test_run_shows_at_most_twenty_flags(capsys):
     assert cli.main(["run", "--help"]) == 0
-    flags = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help", "--version"}
+    # These three are the whole command's, not those of `run`.
+    flags = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help", "--version", "--debug"}
     assert {"--max-cost", "--max-requests", "--plan", "--batch", "--llm", "--llm-config"} <= flags
     assert len(flags) <= 20, sorted(flags)
+
+
+@pytest.mark.parametrize("model", ["zero_shot", "rerank_sas"])
+def test_both_keep_the_contract_of_recommenders(call, capsys, model):
+    from tasks.datasets.mini import Mini
+
+    Recommends.titles = Mini().load().catalogue.titles
+    setting = "base=popularity" if model == "rerank_sas" else "threshold=0.995"
+    code, out, err = call("check", model, "--set", setting)
+    assert code == 0 and "checks passed" in out, out + err
+    assert cli.main(["check", model]) == 2
+    assert "asks a language model: name one with --llm NAME" in capsys.readouterr().err
+
+
+def tiny_llama(folder: Path) -> Path:
+    """A random causal model of bytes: it says nothing sensible, through the real engine."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<s>", "<end>", "<pad>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    raw = Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, []))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<end>", pad_token="<pad>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(words), max_position_embeddings=4096, **shape, **ids)).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_beams_come_from_a_real_engine_in_this_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(ZeroShot, "encoder", Letters())
+    asked = {
+        "task": "pos",
+        "model": "zero_shot",
+        "dataset": "mini",
+        "windows": (3,),
+        "limit": 6,
+        "out": tmp_path / "out",
+    }
+    settings = {"decoder": "beams", "threshold": 0.995, "titles": 5}
+    done = bench.run(**asked, settings=settings, llm=f"hf:{tiny_llama(tmp_path / 'tiny')}", device="cpu")
+    result = done.result
+    answers, ranking = result.answers, read_rankings(done.directory / "rankings.parquet", 20)
+    assert answers.calls == result.examples > 0 and result.llm.engine == "transformers"
+    found = {name: answers.per_entry[name].count for name in ("exact", "normalised", "embedding", "out_of_catalogue")}
+    assert sum(found.values()) == answers.entries <= 10 * result.examples
+    places = [kind for row in ranking.extras["grounding"] for kind in row]
+    assert len(places) == 10 * result.examples and places.count(4) == found["out_of_catalogue"]
+    assert str(tmp_path) not in (done.directory / "metrics.json").read_text()

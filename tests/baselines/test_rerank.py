@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_windows_run_from_the_tail_to_the_head() -> None:
 def test_windows_cover_everything_and_overlap(n: int, mode: str) -> None:
     spans = window_spans(n, mode)
     assert {place for start, stop in spans for place in range(start, stop)} == (set(range(n)) if n > 1 else set())
-    for (start, _), (earlier, stop) in zip(spans, spans[1:], strict=False):
+    for (start, _), (earlier, stop) in pairwise(spans):
         assert earlier < start <= stop - 10
 
 

@@ -18,14 +18,12 @@ from bench.llm.contracts import Answer, Failure, Usage
 from tests.conftest import ScratchContext, small_dataset
 from tests.tools.fake_llm import FakeLLM, Letters, failed, section, strings
 
-FILMS = [
-    f"{name} ({1960 + at})"
-    for at, name in enumerate(
-        "Ash,Birch,Cedar,Dogwood,Elm,Fir,Gum,Hazel,Ivy,Juniper,Kapok,Larch,Maple,Nutmeg,Oak,Pine,Quince,Rowan,Spruce,Teak,"
-        "Umbrella Thorn,Viburnum,Willow,Xylosma,Yew,Zelkova,Alder,Beech,Chestnut,Durian,Ebony,Fig,Ginkgo,Holly,Ironwood,"
-        "Jacaranda,Koa,Linden,Mango,Neem".split(",")
-    )
-]
+NAMES = (
+    "Ash,Birch,Cedar,Dogwood,Elm,Fir,Gum,Hazel,Ivy,Juniper,Kapok,Larch,Maple,Nutmeg,Oak,Pine,Quince,Rowan,Spruce,Teak,"
+    "Umbrella Thorn,Viburnum,Willow,Xylosma,Yew,Zelkova,Alder,Beech,Chestnut,Durian,Ebony,Fig,Ginkgo,Holly,Ironwood,"
+    "Jacaranda,Koa,Linden,Mango,Neem"
+)
+FILMS = [f"{name} ({1960 + at})" for at, name in enumerate(NAMES.split(","))]
 
 
 @pytest.fixture
@@ -110,7 +108,7 @@ def test_structured_answers_where_the_model_supports_them(films: Dataset, contex
 
 
 def test_beams_are_ten_answers_of_one_title(films: Dataset, context: ScratchContext) -> None:
-    texts = tuple([FILMS[9], FILMS[8], f"{FILMS[8]}\nand more", "", *FILMS[30:36]])
+    texts = (FILMS[9], FILMS[8], f"{FILMS[8]}\nand more", "", *FILMS[30:36])
     llm = FakeLLM(lambda request: texts, beams=True, json_schema=True)
     ranking = built(films, context, llm, decoder="beams").rank(asked("a"), 20)
     assert llm.asked[0].sampling.beams == llm.asked[0].sampling.n == 10 and llm.asked[0].schema is None
