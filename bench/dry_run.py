@@ -1,4 +1,7 @@
-"""`bench run --plan`: what a run would ask a language model, with nothing sent and no run begun."""
+"""`bench run --plan`: what a run would ask a language model, with nothing sent and no run begun.
+
+What it would ask lies in `OUT/llm-cache/pending/` afterwards, for `bench llm export`.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,18 @@ class Counting:
     def __init__(self, llm: Model) -> None:
         self.identity, self.capabilities = llm.identity, llm.capabilities
         self.totals: dict[str, Any] = {}
-        self._llm = llm
+        self._llm, self._fresh = llm, True
+        self._exports = bool(getattr(llm, "exporting", False))
+
+    def begin(self) -> None:
+        """A batch of examples begins: what is asked first in it hangs on no answer, so it may be exported."""
+        self._fresh = True
 
     def answer(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[int, Answer]]:
         """See `bench.llm.contracts.LanguageModel`."""
         asked = list(requests)
+        if self._exports:
+            self._llm.exporting, self._fresh = self._fresh, False  # type: ignore[attr-defined]
         self._add(asdict(self._llm.plan(asked)))
         for position, answer in self._llm.answer(asked):
             missing = answer.failure is Failure.BUDGET
@@ -58,7 +68,8 @@ def foresee(config: RunConfig, progress: Progress) -> dict[str, Any]:
 
     Returns:
         Run, model and language model; requests in all, `cached`, `repeated` and `to_send`; estimated tokens, and the most
-        that it can cost in US dollars (None: unknown).
+        that it can cost in US dollars (None: unknown); `exportable`, where missing requests were written for
+        `bench llm export` (those that hang on no answer).
 
     Raises:
         InputError: the configuration is wrong, or the model asks no language model.
@@ -80,7 +91,9 @@ def foresee(config: RunConfig, progress: Progress) -> dict[str, Any]:
         shown = scoring.visible(examples, plan.model.card.information)
         advance = progress.track("counting requests", len(examples))
         for start, stop in missing_spans(len(examples), [], config.batch_size):
+            counting.begin()
             model.rank(shown.take(np.arange(start, stop)).requests, DEPTH)
             advance(stop - start)
+        pending = getattr(llm, "pending", None)
     about = {"run": plan.run, "model": config.model, "llm": config.llm, "examples": len(examples)}
-    return about | counting.totals
+    return about | counting.totals | {"exportable": None if pending is None else str(pending)}

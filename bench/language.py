@@ -51,7 +51,8 @@ def opened(config: RunConfig, progress: Progress, *, send: bool = True) -> Itera
     Args:
         config: names it.
         progress: where its notes go.
-        send: False opens one that answers from the cache alone and has Failure.BUDGET for everything else.
+        send: False opens one that answers from the cache alone and has Failure.BUDGET for everything else, which it writes
+            down for `bench llm export` (engines in this process do not: nobody else could answer for them).
 
     Raises:
         InputError: the model needs one and none is named, or the other way round, or it cannot be opened.
@@ -73,7 +74,10 @@ def opened(config: RunConfig, progress: Progress, *, send: bool = True) -> Itera
     if config.llm is None:
         raise InputError(f"model {config.model!r} asks a language model: name one with --llm NAME --llm-config FILE.")
     limits = {"max_cost": config.max_cost, "max_requests": config.max_requests, "batch": config.llm_batch}
-    options = (limits if send else {"offline": "cache"}) | {"device": config.device}
+    from bench.llm.opening import is_engine
+
+    offline = {"offline": "cache" if is_engine(config.llm) else "export"}
+    options = (limits if send else offline) | {"device": config.device}
     llm = open_language_model(config.llm, config.llm_config, config.out, progress=progress, **options)
     try:
         yield llm

@@ -29,6 +29,10 @@ def reproduce(
     limit: int | None = None,
     out: Path = Path("results"),
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    llm: Annotated[list[str] | None, Parameter(name="--llm")] = None,
+    llm_config: Path | None = None,
+    max_cost: float | None = None,
+    max_requests: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     batch_size: int = 512,
     json: bool = False,
@@ -42,24 +46,32 @@ def reproduce(
     Parameters
     ----------
     name
-        table1, table6 (table7 is its MIND half), table8, table9 or table10; table2, table3 and table4 show what was
-        published.
+        table1, table2 and table3 (language models that recommend and that rerank: those that --llm names are measured),
+        table6 (table7 is its MIND half), table8, table9 or table10; table4 shows what was published.
     dataset
         The data (`bench list datasets`).
     data_dir
         Folder with the dataset's files, where they are not in the default place.
     plan
-        Print the grid and the time that each run will take; train and run nothing.
+        Print the grid, the time that each run will take and what language models would be asked; train and send nothing.
     seeds
         Seeds with commas between them.
     only
         Run only these models, with commas between them; the table still shows what is finished of the others.
     limit
-        Only so many users, drawn by the seed.
+        Only so many users, drawn by the seed. The paper asked models behind an API for 1000.
     out
         Folder of results; runs lie in OUT/runs.
     set_
         MODEL.KEY=VALUE, a setting of one of the grid's models (`bench show MODEL`). Repeatable.
+    llm
+        Language model to measure in table2 or table3. Repeatable. Its answers are kept in OUT/llm-cache; none is paid twice.
+    llm_config
+        Configuration of the language models, in litellm's format.
+    max_cost
+        US dollars that may be spent on language models, by this command as a whole.
+    max_requests
+        Requests that may be sent to language models, by this command as a whole.
     device
         Where models compute; auto takes a GPU where there is one.
     batch_size
@@ -68,11 +80,11 @@ def reproduce(
         Print the table (or the plan) as one JSON document on stdout.
     """
     from bench import progress
-    from bench.reproduce import grids
+    from bench.reproduce import asking, estimate, grids
     from bench.reproduce.plan import Options, Planner
     from bench.reproduce.run import reproduce as whole
 
-    grid = grids.grid(name)
+    grid = grids.with_llms(grids.grid(name), tuple(llm or ()))
     options = Options(
         dataset=dataset,
         data_dir=data_dir,
@@ -83,15 +95,21 @@ def reproduce(
         device=device,
         batch_size=batch_size,
         overrides=_overrides(set_),
+        llms=tuple(llm or ()),
+        llm_config=llm_config,
+        max_cost=max_cost,
+        max_requests=max_requests,
     )
     with progress.for_terminal(quiet=json) as bars:
         if plan:
             options.check(grid)
-            cells = Planner(options, bars).grid(grid)
+            planner = Planner(options, bars)
+            cells = planner.grid(grid)
+            asked = asking.foresee(planner, cells, estimate.read_timings(out))
         else:
             done = whole(grid, options, bars)
     if plan:
-        _show_plan(name, options, cells, json)
+        _show_plan(name, options, cells, asked, json)
         return DONE
     _show(done, json)
     return FAILED if done.failures else DONE
@@ -107,10 +125,11 @@ def _overrides(pairs: list[str] | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _show_plan(name: str, options: Options, cells: list[Cell], as_json: bool) -> None:
+def _show_plan(name: str, options: Options, cells: list[Cell], asked: dict[str, dict[str, Any]], as_json: bool) -> None:
+    from bench.reproduce.asking import totals
     from bench.reproduce.run import duration
 
-    total = sum(cell.seconds for cell in cells)
+    total, llms = sum(cell.seconds for cell in cells), totals(cells, asked)
     if as_json:
         rows = [
             {
@@ -126,10 +145,12 @@ def _show_plan(name: str, options: Options, cells: list[Cell], as_json: bool) ->
                 "fit_source": cell.fit.source,
                 "rank_seconds": round(cell.rank.seconds, 1),
                 "rank_source": cell.rank.source,
+                "asks": asked.get(cell.name),
             }
             for cell in cells
         ]
-        emit_json({"table": name, "dataset": options.dataset, "seconds": round(total, 1), "cells": rows})
+        whole = {"table": name, "dataset": options.dataset, "seconds": round(total, 1)}
+        emit_json(whole | {"llms": llms, "cells": rows})
         return
     made = table("model", "task", "condition", "seed", "status", "training", "from", "ranking", "from", left=5)
     for cell in cells:
@@ -153,6 +174,25 @@ def _show_plan(name: str, options: Options, cells: list[Cell], as_json: bool) ->
         "or from defaults for two CPU cores. A training that runs share is counted once.",
         style="dim",
         soft_wrap=True,
+    )
+    for llm, counts in llms.items():
+        screen.print(_asked_line(llm, counts), soft_wrap=True, markup=False)
+    over = {counts["over"] for counts in asked.values()} - {None}
+    if over:
+        screen.print(
+            f"Where what is reranked is not trained yet, the best of {', '.join(sorted(over))} were counted in their place: "
+            "as many requests, about as many tokens.",
+            style="dim",
+            soft_wrap=True,
+        )
+
+
+def _asked_line(llm: str, counts: dict[str, Any]) -> str:
+    price = counts["price_at_most"]
+    return (
+        f"{llm}: {counts['requests']:,} requests, {counts['cached']:,} of them cached, {counts['to_send']:,} to send; about "
+        f"{counts['prompt_tokens']:,} prompt tokens, at most {counts['completion_tokens_at_most']:,} of answers, "
+        f"{'price unknown' if price is None else f'at most ${price:.2f}'}."
     )
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bench.runs import Run
 
 
+BATCH_SIZE = "run.batch_size"
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class AskingFlags:
@@ -44,7 +47,6 @@ def run(
     llm_config: Path | None = None,
     asking: AskingFlags | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    batch_size: Annotated[int, Parameter(show=False)] = 512,
     json: bool = False,
 ) -> None:
     """Evaluate a model on a task; trains it first where needed.
@@ -76,7 +78,8 @@ def run(
     out
         Folder of results; runs lie in OUT/runs.
     set_
-        KEY=VALUE, a setting of the model's own (`bench show MODEL`) or, as task.KEY, of the task's. Repeatable.
+        KEY=VALUE, a setting of the model's own (`bench show MODEL`), as task.KEY of the task's, or
+        run.batch_size: examples ranked and kept at a time, which changes no result. Repeatable.
     llm
         Language model, for models that use one.
     llm_config
@@ -85,15 +88,15 @@ def run(
         How it is asked.
     device
         Where models compute; auto takes a GPU where there is one.
-    batch_size
-        Examples ranked and kept at a time; changes no result.
     json
         Print the result as one JSON document on stdout.
     """
     from bench import progress
     from bench.runner import RunConfig, execute
 
-    asking = asking or AskingFlags()
+    asking, settings = asking or AskingFlags(), key_values(set_)
+    # No flag of its own: hardly anybody needs it, and there are enough.
+    batching = {"batch_size": settings.pop(BATCH_SIZE)} if BATCH_SIZE in settings else {}
     config = RunConfig.build(
         task=task,
         model=model,
@@ -106,14 +109,14 @@ def run(
         limit=limit,
         refit=refit,
         out=out,
-        settings=key_values(set_),
+        settings=settings,
         llm=llm,
         llm_config=llm_config,
         max_cost=asking.max_cost,
         max_requests=asking.max_requests,
         llm_batch=asking.batch,
         device=device,
-        batch_size=batch_size,
+        **batching,
     )
     with progress.for_terminal(quiet=json) as bars:
         if asking.plan:

@@ -50,21 +50,21 @@ class OfflineModel(Model):
 
     def __init__(self, core: Core, endpoint: Endpoint, *, export: bool) -> None:
         super().__init__(core)
-        self._endpoint, self._export = endpoint, export
+        self._endpoint, self.exporting = endpoint, export
         assert core.cache is not None
         self.pending = pending_path(core.cache.directory, core.identity.name)
 
     def answer(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[int, Answer]]:
         """See `Model.answer`. A request is on disk before its answer is yielded."""
-        written = {row["key"] for row in read_pending(self.pending)} if self._export else set()
-        said = "not asked: written for `bench llm export`" if self._export else "not asked: not in the cache"
+        written = {row["key"] for row in read_pending(self.pending)} if self.exporting else set()
+        said = "not asked: written for `bench llm export`" if self.exporting else "not asked: not in the cache"
         for place, request in enumerate(requests):
             if request.schema is not None:
                 structured.check_schema(request.schema)
             key = self.core.keyer.key(request)
             found = self.core.lookup(key)
             if found is None:
-                if self._export and key not in written:
+                if self.exporting and key not in written:
                     written.add(key)
                     append_pending(self.pending, [pending_row(key, self.core, request, self._endpoint)])
                 found = Answer(failure=Failure.BUDGET, detail=said, attempts=0)

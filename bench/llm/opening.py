@@ -17,6 +17,12 @@ ENGINES = ("vllm", "hf")
 CONNECTIONS = 64
 
 
+def is_engine(name: str) -> bool:
+    """Whether a name means an engine in this process (`hf:...`, `vllm:...`) and not an entry of the configuration."""
+    engine, colon, _ = name.partition(":")
+    return bool(colon) and engine in ENGINES
+
+
 def open_llm(
     name: str,
     config_path: Path | None = None,

@@ -25,6 +25,8 @@ ML_1M_EVENTS = 1_000_153
 TRAINING_DEFAULTS: tuple[tuple[str, float], ...] = (
     ("filter_", 1.0),
     ("text_retrieval", 60.0),
+    ("zero_shot", 60.0),
+    ("rerank_", 1.0),
     ("popularity", 1.0),
     ("random", 1.0),
     ("dpr_", 1700.0),
@@ -35,6 +37,8 @@ TRAINING_DEFAULTS: tuple[tuple[str, float], ...] = (
 )
 # Examples ranked in a second, by whether the model reads prompts.
 RATE_DEFAULTS = {True: 250.0, False: 800.0}
+# The same for those that ask a language model: 64 requests under way, sixteen seconds each.
+ASKING_RATE = 4.0
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,17 @@ class Timings:
         )
         return Guess(default * events / ML_1M_EVENTS, "default")
 
-    def ranking(self, name: str, task: str, dataset: str, condition: str, examples: int, reads: bool) -> Guess:
-        """Seconds of ranking `examples` examples."""
+    def ranking(
+        self, name: str, task: str, dataset: str, condition: str, examples: int, reads: bool, llm: str | None = None
+    ) -> Guess:
+        """Seconds of ranking `examples` examples; `llm` is the name of the language model that is asked."""
+        name = _contestant(name, llm)
         known = self.rates.get((name, task, dataset), [])
         same = [rate for kind, rate in known if kind == condition]
         if same or known:
             rate = median(same or [rate for _, rate in known])
             return Guess(examples / rate, "measured" if same else "similar")
-        return Guess(examples / RATE_DEFAULTS[reads], "default")
+        return Guess(examples / (RATE_DEFAULTS[reads] if llm is None else ASKING_RATE), "default")
 
 
 def read_timings(out: Path) -> Timings:
@@ -114,6 +121,10 @@ def ranked_share(path: Path) -> float:
     return float(min(1.0, done / max(1, history.start["about"]["examples"])))
 
 
+def _contestant(model: str, llm: str | None) -> str:
+    return model if llm is None else f"{model} {llm}"
+
+
 def _current(part: dict[str, Any]) -> bool:
     """Whether what a checkpoint was built on still has the version of then; if not, the checkpoint is trained again."""
     try:
@@ -132,4 +143,5 @@ def _read_run(history: journal.Journal, timings: Timings) -> None:
     seconds = sum(record["seconds"] for record in history.batches)
     if ranked and seconds > 0:
         rate = (str(about["condition"]), ranked / seconds)
-        timings.rates[about["model"], about["task"], about["dataset"]].append(rate)
+        name = _contestant(about["model"], (about.get("llm") or {}).get("name"))
+        timings.rates[name, about["task"], about["dataset"]].append(rate)

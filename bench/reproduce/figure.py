@@ -20,10 +20,12 @@ COLOURS = {"none": "#444444", "oracle": "#CC79A7", "genre": "#0072B2", "genres":
 LEGEND = {"none": "history", "oracle": "oracle", "genre": "genre", "genres": "genres", "tag": "tag"}
 INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
 TASKS = {"seq": "SEQ", "pos": "POS", "neg": "NEG"}
-BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}
+BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
 
 PER_ROW = 3
 LABELS, PLOT, GAP = 118, 210, 26
+# Width of a letter at the size of labels, on the safe side; a column grows with its longest label.
+LETTER = 6.2
 LINE, HEAD, FOOT = 19, 30, 34
 TOP, SIDE = 66, 18
 
@@ -92,7 +94,9 @@ def render(title: str, panels: list[Panel]) -> str:
     """The SVG of some panels."""
     rows = [panels[start : start + PER_ROW] for start in range(0, len(panels), PER_ROW)]
     across = max(len(row) for row in rows)
-    width = 2 * SIDE + across * (LABELS + PLOT) + (across - 1) * GAP
+    longest = max((len(line.label) for panel in panels for line in panel.lines), default=0)
+    labels = max(LABELS, math.ceil(LETTER * longest) + 8)
+    width = 2 * SIDE + across * (labels + PLOT) + (across - 1) * GAP
     heights = [max(panel.height for panel in row) for row in rows]
     height = TOP + sum(heights) + 8
     used = {condition for panel in panels for line in panel.lines for condition in line.measured}
@@ -107,7 +111,7 @@ def render(title: str, panels: list[Panel]) -> str:
     y = TOP
     for row, tall in zip(rows, heights, strict=True):
         for place, panel in enumerate(row):
-            parts += _panel(panel, SIDE + place * (LABELS + PLOT + GAP), y)
+            parts += _panel(panel, SIDE + place * (labels + PLOT + GAP) + labels, y)
         y += tall
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -127,8 +131,8 @@ def _legend(used: set[str]) -> list[str]:
     return parts
 
 
-def _panel(panel: Panel, x: int, y: int) -> list[str]:
-    left, top = x + LABELS, y + HEAD
+def _panel(panel: Panel, left: int, y: int) -> list[str]:
+    top = y + HEAD
     bottom = top + LINE * len(panel.lines)
     ends = [line.published for line in panel.lines if line.published is not None]
     ends += [end for line in panel.lines for value in line.measured.values() for end in value if end is not None]

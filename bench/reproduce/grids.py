@@ -5,15 +5,21 @@ A grid is data: a row more is a line more. A row without a model is printed with
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from bench.cards import Information
-from bench.errors import unknown_name
+from bench.errors import InputError, unknown_name
+from bench.llm.opening import ENGINES
 
 FOUR = ("ndcg@10", "ndcg@20", "recall@10", "recall@20")
+# The paper's backbones, and with them those that it has no values of, as they are called in the names of models.
 BACKBONES = {"sasrec": "sas", "gru4rec": "gru"}
+SHORT = BACKBONES | {"bert4rec": "bert4rec"}
+# How many of a backbone's best a language model reranks (Section 4.3.2).
+SIZES = (20, 30, 50, 100)
 
 # What a prompt tells in each task. Refusals never quote tags, so NEG has the same prompts in `tag` as in `genres`
 # (protocol `paper`) and is asked once.
@@ -29,7 +35,8 @@ class Row:
     """A line of a table.
 
     `label` is the paper's name of the model (the key of its published values), `model` ours, `told` what the model is
-    told beyond the history, `base` the model that is trained underneath and shared with other rows.
+    told beyond the history, `base` the model that is trained underneath and shared with other rows, `llm` the language
+    model that it asks, as given to `--llm`.
     """
 
     label: str
@@ -39,13 +46,14 @@ class Row:
     tasks: tuple[str, ...] = ALL
     settings: dict[str, Any] = field(default_factory=dict)
     base: str | None = None
+    llm: str | None = None
 
     @property
     def key(self) -> str:
-        """Model and settings: two rows with one key are one contestant."""
-        return " ".join(
-            [self.model or self.label, *(f"{name}={self.settings[name]}" for name in sorted(self.settings))]
-        )
+        """Model, settings and language model: two rows with one key are one contestant."""
+        asked = [] if self.llm is None else [f"llm={shown(self.llm)}"]
+        values = [f"{name}={self.settings[name]}" for name in sorted(self.settings)]
+        return " ".join([self.model or self.label, *values, *asked])
 
     def conditions(self, task: str, told: Information | None = None) -> tuple[str, ...]:
         """The conditions in which the row is asked: "none", "oracle", or every kind of prompt of the task."""
@@ -57,7 +65,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: `numbers` are the paper's tables by dataset; `windows` says whether cells are means over N or each N."""
+    """A table: `numbers` are the paper's tables by dataset; `windows` says whether cells are means over N or each N.
+
+    `asking` gives the rows of a language model that is named, `note` says how they are asked.
+    """
 
     name: str
     title: str
@@ -66,6 +77,13 @@ class Grid:
     tasks: tuple[str, ...] = ALL
     metrics: tuple[str, ...] = FOUR
     windows: Literal["mean", "each"] = "mean"
+    asking: Callable[[str], tuple[Row, ...]] | None = None
+    note: str = ""
+
+    @property
+    def asks(self) -> bool:
+        """Whether a row of it asks a language model."""
+        return any(row.llm is not None for row in self.rows)
 
     @property
     def models(self) -> list[str]:
@@ -75,7 +93,7 @@ class Grid:
 
 def dpr(backbone: str, label: str = "DPR", tasks: tuple[str, ...] = ALL, **settings: Any) -> Row:
     """DPR over a backbone, with the settings of an ablation."""
-    return Row(label, f"dpr_{BACKBONES[backbone]}", backbone, "prompt", tasks, settings, base=backbone)
+    return Row(label, f"dpr_{SHORT[backbone]}", backbone, "prompt", tasks, settings, base=backbone)
 
 
 def fine_tuned(backbone: str) -> tuple[Row, ...]:
@@ -112,6 +130,15 @@ def _main(tasks: tuple[str, ...] = ALL) -> tuple[Row, ...]:
     )
 
 
+def _controls() -> tuple[Row, ...]:
+    """Rows below those of the paper: retrieval by the words alone over the backbone, and a backbone that it left out."""
+    return (
+        Row("Text + backbone", "text_retrieval_sas", "sasrec", "prompt", base="sasrec"),
+        Row("Base", "bert4rec", "bert4rec"),
+        dpr("bert4rec"),
+    )
+
+
 def _ablation(tasks: tuple[str, ...], variants: dict[str, dict[str, Any]]) -> tuple[Row, ...]:
     return tuple(
         dpr(backbone, f"DPR {name}", tasks, **values) for backbone in BACKBONES for name, values in variants.items()
@@ -121,6 +148,35 @@ def _ablation(tasks: tuple[str, ...], variants: dict[str, dict[str, Any]]) -> tu
 def _generators() -> tuple[Row, ...]:
     names = ("Qwen2.5-7B", "Llama-2-7b", "DeepSeek-V3", "GPT-5.2", "RecGPT-7B", "RecLM-gen")
     return (*(Row(name, None) for name in names), *(dpr(backbone) for backbone in BACKBONES))
+
+
+def _recommending(llm: str) -> tuple[Row, ...]:
+    """A language model that names titles: one list of ten and, where its engine can search beams, ten of one title."""
+    decoders = ("list", "beams") if local(llm) else ("list",)
+    return tuple(
+        Row(f"{shown(llm)}, {decoder}", "zero_shot", None, "prompt", settings={"decoder": decoder}, llm=llm)
+        for decoder in decoders
+    )
+
+
+def _reranking(llm: str) -> tuple[Row, ...]:
+    """A language model that reranks the best K of the plain backbones. Twenty are one window, so sliding begins at 30."""
+    return tuple(
+        Row(
+            f"{shown(llm)} K={size} {mode}",
+            "rerank_sas",
+            backbone,
+            "prompt",
+            STEERED,
+            {"base": backbone, "candidates": size, "mode": mode},
+            backbone,
+            llm,
+        )
+        for backbone in BACKBONES
+        for mode in ("single", "sliding")
+        for size in SIZES
+        if mode == "single" or size > SIZES[0]
+    )
 
 
 def _rerankers() -> tuple[Row, ...]:
@@ -155,15 +211,29 @@ _ABLATIONS: dict[str, tuple[str, int, tuple[str, ...], dict[str, dict[str, Any]]
 GRIDS: dict[str, Grid] = {
     grid.name: grid
     for grid in (
-        Grid("table1", "Main comparison, means over N", _MAIN, _main()),
+        Grid("table1", "Main comparison, means over N", _MAIN, (*_main(), *_controls())),
         Grid(
             "table2",
             "Language models that recommend",
             {"ml-1m": 2},
             _generators(),
             metrics=("recall@10", "ndcg@10"),
+            asking=_recommending,
+            note="Measured language models: `list` is one greedy list of ten titles, `beams` are ten beams of one title each "
+            "(the paper's decoder), which only engines in this process can search. The paper asked DeepSeek-V3 and GPT-5.2 "
+            "for 1,000 users (`--limit 1000`).",
         ),
-        Grid("table3", "Language models that rerank", {"ml-1m": 3}, _rerankers(), tasks=STEERED),
+        Grid(
+            "table3",
+            "Language models that rerank",
+            {"ml-1m": 3},
+            _rerankers(),
+            tasks=STEERED,
+            asking=_reranking,
+            note="Measured language models rerank the best K of the plain backbone, as the paper says and its Recall@20 at "
+            "K = 20 confirms. `single` is one prompt with all K (the paper's Context), `sliding` windows of 20 moved by 10 "
+            "from the tail to the head; for K = 20 both are the same.",
+        ),
         Grid(
             "table4",
             "Nuanced requests, scored by a judge from 1 to 10",
@@ -191,6 +261,36 @@ def grid(name: str) -> Grid:
     if name not in GRIDS:
         raise unknown_name("table", name, GRIDS)
     return GRIDS[name]
+
+
+def local(llm: str) -> bool:
+    """Whether a language model runs in this process (`hf:NAME`, `vllm:NAME`)."""
+    engine, colon, _ = llm.partition(":")
+    return bool(colon) and engine in ENGINES
+
+
+def shown(llm: str) -> str:
+    """The name of a language model as it may be published: of a local folder the last part alone."""
+    engine, colon, path = llm.partition(":")
+    return f"{engine}:{Path(path).name}" if colon and Path(path).is_absolute() else llm
+
+
+def with_llms(grid: Grid, llms: tuple[str, ...]) -> Grid:
+    """The grid with the rows of some language models below the published ones.
+
+    Raises:
+        InputError: the table has no such rows, or a name stands twice.
+    """
+    if not llms:
+        return grid
+    if grid.asking is None:
+        able = ", ".join(other.name for other in GRIDS.values() if other.asking is not None)
+        raise InputError(f"{grid.name} asks no language model: leave out --llm (it is for {able}).")
+    names = [shown(llm) for llm in llms]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--llm {name} is given twice.")
+    return replace(grid, rows=(*grid.rows, *(row for llm in llms for row in grid.asking(llm))))
 
 
 def choose(rows: Iterable[Row], only: tuple[str, ...], models: list[str]) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from bench import registry, runner, scoring
 from bench.contracts import Dataset, Progress
 from bench.errors import CheckError, InputError
-from bench.reproduce import estimate, grids
+from bench.reproduce import asking, estimate, grids
 from bench.reproduce.estimate import Guess, Timings
 from bench.reproduce.grids import CONDITIONS, Grid, Row
 from bench.runs import JOURNAL, Run, finished
@@ -23,7 +23,10 @@ NOTHING = Guess(0.0, "done")
 
 @dataclass(frozen=True)
 class Options:
-    """What `bench reproduce` is told. `overrides` are settings by model, put over those of the grid's rows."""
+    """What `bench reproduce` is told. `overrides` are settings by model, put over those of the grid's rows.
+
+    `max_cost` and `max_requests` are for all language models together.
+    """
 
     dataset: str
     data_dir: Path | None = None
@@ -34,17 +37,23 @@ class Options:
     device: str = "auto"
     batch_size: int = 512
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    llms: tuple[str, ...] = ()
+    llm_config: Path | None = None
+    max_cost: float | None = None
+    max_requests: int | None = None
 
     def check(self, grid: Grid) -> None:
         """Refuse what cannot be meant.
 
         Raises:
-            InputError: a repeated or negative seed, an unknown model or setting, a limit below 1.
+            InputError: a repeated or negative seed, an unknown model or setting, a limit or budget that is too small, a
+                flag for language models where none is named.
         """
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"--seeds takes different numbers of at least 0, got {','.join(map(str, self.seeds))!r}.")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit takes a number of users of at least 1, got {self.limit}.")
+        asking.check_flags(self)
         grids.choose(grid.rows, self.only, grid.models)
         for model, values in self.overrides.items():
             grids.choose(grid.rows, (model,), grid.models)
@@ -89,13 +98,14 @@ class Planner:
     """Plans cells over one dataset, which is loaded once."""
 
     def __init__(self, options: Options, progress: Progress) -> None:
-        """Load the dataset.
+        """Look up the language models and load the dataset.
 
         Raises:
-            InputError: an unknown dataset, or its files are missing or malformed.
+            InputError: an unknown dataset or language model, or its files are missing or malformed.
         """
         self.options, self.progress = options, progress
         self._bases: dict[str | None, str | None] = {}
+        self._llms = asking.identified(options)
         self.dataset: Dataset = scoring.load_dataset(options.dataset, options.data_dir, progress)
 
     def grid(self, grid: Grid) -> list[Cell]:
@@ -132,7 +142,8 @@ class Planner:
                 reason = f"no such {registry.singular(kind)} is registered"
                 return Cell(row, task, condition, seed, None, "not available", reason)
         try:
-            plan = runner.make_plan(self.config(row, task, condition, seed), self.progress, dataset=self.dataset)
+            llm = None if row.llm is None else self._llms[row.llm]
+            plan = runner.make_plan(self.config(row, task, condition, seed), self.progress, llm, self.dataset)
         except InputError as error:
             # The names exist and the data are loaded, so it is a setting that this version of the model does not have.
             return Cell(row, task, condition, seed, None, "not available", str(error))
@@ -145,14 +156,16 @@ class Planner:
         begun = (plan.directory / JOURNAL).is_file()
         return Cell(row, task, condition, seed, plan, "done" if done else "begun" if begun else "new")
 
-    def execute(self, cell: Cell) -> Run:
-        """Run a cell, or go on with it.
+    def execute(self, cell: Cell, askers: asking.Askers) -> Run:
+        """Run a cell, or go on with it; `askers` has the language model where it asks one.
 
         Raises:
             InputError: the configuration is wrong.
             CheckError: the model failed; what was ranked is kept.
         """
         assert cell.plan is not None, "only cells with a plan are run"
+        if cell.row.llm is not None:
+            return askers.execute(cell.plan)
         return runner.execute(cell.plan.config, self.progress, self.dataset)
 
     def config(self, row: Row, task: str, condition: str, seed: int) -> runner.RunConfig:
@@ -173,6 +186,8 @@ class Planner:
             settings={**row.settings, **options.overrides.get(row.model or "", {})},
             device=options.device,
             batch_size=options.batch_size,
+            llm=row.llm,
+            llm_config=None if row.llm is None else options.llm_config,
         )
 
     def _timed(self, cell: Cell, timings: Timings, counted: set[str]) -> Cell:
@@ -185,8 +200,9 @@ class Planner:
             fit = Guess(fit.seconds + self._below(cell, timings, counted).seconds, fit.source)
         reads = cell.condition not in ("none", "oracle")
         examples = timings.sizes.get((cell.task, self.options.dataset, self.options.limit)) or self._examples(cell)
+        llm = None if cell.plan.llm is None else cell.plan.llm["name"]
         rank = timings.ranking(
-            cell.row.model or "", cell.task, self.options.dataset, cell.plan.condition, examples, reads
+            cell.row.model or "", cell.task, self.options.dataset, cell.plan.condition, examples, reads, llm
         )
         left = 1.0 - estimate.ranked_share(cell.plan.directory / JOURNAL)
         return replace(cell, fit=fit, rank=Guess(rank.seconds * left, rank.source))
@@ -199,7 +215,11 @@ class Planner:
             try:
                 base = registry.get("models", name)
                 inner = getattr(settings, "backbone", None)
-                values = {} if inner is None else inner.model_dump(mode="json")
+                if hasattr(settings, "base") and not isinstance(inner, base.Settings):
+                    # A reranker's settings are of one backbone; over another one that has its own.
+                    values = registry.get("datasets", self.options.dataset).card.model_settings
+                else:
+                    values = {} if inner is None else inner.model_dump(mode="json")
                 settings = base.Settings.parse(name, {key: values[key] for key in values if base.Settings.has(key)})
             except (InputError, CheckError):
                 break

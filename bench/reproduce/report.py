@@ -10,7 +10,7 @@ from bench.contracts import Progress
 from bench.errors import CheckError, InputError
 from bench.reproduce import claims, measured, published
 from bench.reproduce.claims import Verdict
-from bench.reproduce.grids import Grid, Row
+from bench.reproduce.grids import Grid, Row, shown
 from bench.reproduce.measured import Stored, Value
 from bench.reproduce.plan import PROTOCOL, Cell, Planner
 from bench.reproduce.published import Published, Window
@@ -121,7 +121,7 @@ def build(planner: Planner, grid: Grid, failures: dict[str, str], progress: Prog
         tuple(entries),
         tuple(verdicts),
         tuple(reader.problems),
-        published.NOTES.get(grid.numbers.get(options.dataset, 0), ()),
+        (*published.NOTES.get(grid.numbers.get(options.dataset, 0), ()), *([grid.note] if grid.asks else [])),
         tuple(sorted({result.encoder for result in reader.results if result.encoder})),
     )
 
@@ -200,6 +200,9 @@ class _Reader:
         return state
 
     def _published(self, grid: Grid, row: Row, task: str, window: Window, metric: str) -> Published | None:
+        if row.llm is not None:
+            # Whoever is asked here, the paper's numbers are another's.
+            return None
         number = grid.numbers.get(self.planner.options.dataset)
         return published.look_up(number, self.planner.options.dataset, task, row.backbone, row.label, window, metric)
 
@@ -212,6 +215,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "row": entry.row.label,
         "model": entry.row.model,
         "settings": entry.row.settings,
+        "llm": None if entry.row.llm is None else shown(entry.row.llm),
         "condition": entry.condition or None,
         "window": entry.window,
         "metric": entry.metric,

@@ -17,12 +17,13 @@ from bench.reproduce.plan import PROTOCOL
 from bench.reproduce.report import Entry, Report, missing_tables
 
 TASKS = {"seq": "SEQ", "pos": "POS", "neg": "NEG", "nuanced": "Nuanced"}
-BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", None: "No backbone"}
+BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec", None: "No backbone"}
 METRICS = {"ndcg": "NDCG", "recall": "Recall"}
 TOLD = {"none": "history", "oracle": "oracle", "": ""}
 
 COLUMNS = (
-    *("table", "dataset", "protocol", "task", "backbone", "row", "model", "settings", "condition", "window", "metric"),
+    *("table", "dataset", "protocol", "task", "backbone", "row", "model", "settings", "llm", "condition"),
+    *("window", "metric"),
     *("measured", "published", "low", "high", "sd", "n", "failed", "seeds", "corrected", "erratum", "state", "runs"),
 )
 

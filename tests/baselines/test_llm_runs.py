@@ -166,6 +166,39 @@ def test_a_plan_counts_and_sends_nothing(call, server, tmp_path):
     assert again["to_send"] == 0 and again["cached"] == plan["requests"]
 
 
+def test_answers_may_come_from_elsewhere(call, server, tmp_path, capsys):
+    """Plan, export, answers made by hand, import: the run then sends nothing and equals one that was sent."""
+    arguments = [*RERANK, "--limit", "30"]
+    plan = json.loads(call(*arguments, "--plan", "--json")[1])["plan"]
+    assert cli.main(["llm", "export", "batch.jsonl"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "batch.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == plan["to_send"] == len({line["custom_id"] for line in lines})
+    answers = [
+        {
+            "custom_id": line["custom_id"],
+            "response": {"status_code": 200, "body": json.loads(server.behaviour.chat(line["body"]).body)},
+        }
+        for line in lines
+    ]
+    server.behaviour.log.clear()
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), "utf-8")
+    assert cli.main(["llm", "import", "answers.jsonl"]) == 0
+    capsys.readouterr()
+    ours = json.loads(call(*arguments, "--json")[1])
+    assert not server.behaviour.log and ours["cost"]["calls"] == plan["requests"]
+    sent = json.loads(call(*arguments, "--json", "--out", "elsewhere")[1])
+    assert server.behaviour.log and ours["metrics"] == sent["metrics"]
+
+
+def test_only_what_hangs_on_no_answer_is_exported(call, tmp_path):
+    """Later windows of a sliding reranker depend on the first one's answer."""
+    arguments = [*RERANK, "--limit", "40", "--set", "candidates=50", "--set", "mode=sliding"]
+    plan = json.loads(call(*arguments, "--plan", "--json")[1])["plan"]
+    assert cli.main(["llm", "export", "batch.jsonl"]) == 0
+    exported = len((tmp_path / "batch.jsonl").read_text("utf-8").splitlines())
+    assert exported == plan["examples"] and plan["requests"] == 4 * plan["examples"]
+
+
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(call, server):
     arguments = [*RERANK, "--limit", "40"]
     code, _, err = call(*arguments, "--max-requests", "15")
@@ -238,8 +271,8 @@ def test_kill_and_resume_without_asking_twice(server, tmp_path, monkeypatch):
         *RERANK,
         "--limit",
         "120",
-        "--batch-size",
-        "10",
+        "--set",
+        "run.batch_size=10",
         "--llm",
         "tiny",
         "--llm-config",

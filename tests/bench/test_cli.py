@@ -255,7 +255,7 @@ def test_a_third_party_plugin_works_from_the_outside(bench_command):
 
 
 def test_ctrl_c_ends_with_130_and_the_second_of_two_says_so(bench_command, tmp_path):
-    arguments = [*RUN[:4], "slow", *RUN[5:], "--set", "delay=0.4", "--batch-size", "2"]
+    arguments = [*RUN[:4], "slow", *RUN[5:], "--set", "delay=0.4", "--set", "run.batch_size=2"]
     first = bench_command(*arguments, start=True)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "results" / "runs").glob("*/parts/*")) and time.monotonic() < deadline:

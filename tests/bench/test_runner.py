@@ -242,7 +242,7 @@ def test_git_state_is_none_outside_a_repository(tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_a_run_ends_as_if_it_had_not_been(bench_command, tmp_path):
-    arguments = ["run", "--task", "ask", "--model", "slow", "--dataset", "tiny", "--batch-size", 4]
+    arguments = ["run", "--task", "ask", "--model", "slow", "--dataset", "tiny", "--set", "run.batch_size=4"]
     arguments += ["--set", "delay=0.03", "--json", "--out"]
     whole = bench_command(*arguments, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr

@@ -98,9 +98,13 @@ def test_label_evidence_is_what_it_says(plus: tuple[DPRSASPlus, Dataset]) -> Non
     from dpr.evidence import Asked
 
     one = data.events.take(np.array([5]))
-    columns = model.evidence.columns(
-        Asked(one, np.array([1]), np.array([0])), words, model.experts["dpr"]._read([prompt], None)
-    )[0].detach().numpy()
+    columns = (
+        model.evidence.columns(
+            Asked(one, np.array([1]), np.array([0])), words, model.experts["dpr"]._read([prompt], None)
+        )[0]
+        .detach()
+        .numpy()
+    )
     named = {catalogue.label_names.index(name) for name in ("Comedy", "Drama")}
     last = set(catalogue.labels[one.values[-1]].tolist())
     for item in range(len(catalogue)):
