@@ -155,10 +155,20 @@ def execute(config: RunConfig, progress: Progress | None = None, dataset: Datase
     """
     progress = progress or SilentProgress()
     with language.opened(config, progress) as llm:
-        return _execute(make_plan(config, progress, llm, dataset), llm, progress)
+        return carry_out(make_plan(config, progress, llm, dataset), llm, progress)
 
 
-def _execute(plan: Plan, llm: LanguageModel | None, progress: Progress) -> Run:
+def carry_out(plan: Plan, llm: LanguageModel | None, progress: Progress) -> Run:
+    """Run a plan, or go on with it, or read it back.
+
+    Args:
+        plan: what is asked for.
+        llm: the opened language model that the plan was made with, None for a model that asks none.
+        progress: told how far it is.
+
+    Raises:
+        InputError, CheckError: as `execute`.
+    """
     config = plan.config
     if not config.refit and (done := finished(plan.directory, plan.identity)) is not None:
         progress.note(f"run {plan.run} is finished: shown from {plan.directory}")

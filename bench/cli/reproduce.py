@@ -54,6 +54,7 @@ def reproduce(
         Folder with the dataset's files, where they are not in the default place.
     plan
         Print the grid, the time that each run will take and what language models would be asked; train and send nothing.
+        Requests that the cache lacks are left for `bench llm export`, where no training has to come first.
     seeds
         Seeds with commas between them.
     only

@@ -9,13 +9,16 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from bench import dry_run, language, registry, runner
+import numpy as np
+
+from bench import language, runner, scoring
 from bench.contracts import Progress
+from bench.dry_run import Counting
 from bench.errors import InputError
 from bench.llm.contracts import Failure, LanguageModel
 from bench.reproduce.grids import local, shown
-from bench.runs import Run
-from bench.store import Wanted
+from bench.runs import MODELS, Run
+from bench.store import Store, Wanted, resolve_device
 
 if TYPE_CHECKING:
     from bench.reproduce.estimate import Timings
@@ -78,7 +81,8 @@ class Askers:
 
     def __init__(self, options: Options, progress: Progress) -> None:
         self._options, self._progress = options, progress
-        self._name, self._llm = "", None  # type: str, LanguageModel | None
+        self._name = ""
+        self._llm: LanguageModel | None = None
         self._stopped: set[str] = set()
         self._requests, self._cost = options.max_requests, options.max_cost
 
@@ -96,7 +100,7 @@ class Askers:
         name = plan.config.llm or ""
         llm = self._lent(name)
         try:
-            return runner._execute(plan, llm, self._progress)
+            return runner.carry_out(plan, llm, self._progress)
         except Exception:
             if _is_hopeless(llm.report()):
                 self._stopped.add(name)
@@ -139,6 +143,9 @@ def _is_hopeless(report: dict[str, Any]) -> bool:
 def foresee(planner: Planner, cells: Iterable[Cell], timings: Timings) -> dict[str, dict[str, Any]]:
     """What the runs to come would ask, counted by a dry run that sends nothing and trains nothing.
 
+    A model without a base is fitted for it, which is a matter of encoding titles. As in `bench run --plan`, what is missing
+    in the cache lies in `OUT/llm-cache/pending/` afterwards, except where a stand-in was reranked.
+
     Returns:
         By cell: requests in all, `cached`, `repeated` and `to_send`; estimated tokens and the most that it can cost (None:
         unknown); and `over`, the stand-in that was reranked where the base is not trained yet, else None. Requests that
@@ -155,14 +162,35 @@ def foresee(planner: Planner, cells: Iterable[Cell], timings: Timings) -> dict[s
     with TemporaryDirectory() as scratch:
         for cell in todo:
             assert cell.plan is not None, "cells to come have a plan"
-            over = None if _trained(planner, cell.plan, timings) else _stand_in(cell.plan)
-            config = cell.plan.config if over is None else _elsewhere(cell.plan.config, over, Path(scratch))
+            config, over = cell.plan.config, None
+            if cell.plan.model.Settings.has("base") and not _trained(planner, cell.plan, timings):
+                settings = config.settings | {"base": STAND_IN, "base_settings": ""}
+                over = STAND_IN
+                config = config.model_copy(update={"out": Path(scratch), "settings": settings})
             key = json.dumps(config.model_dump(mode="json"), sort_keys=True)
             if key not in known:
-                known[key] = dry_run.foresee(config, planner.progress)
-            found[cell.name] = {name: known[key][name] for name in COUNTS} | {"over": over or None}
+                known[key] = _count(planner, config)
+            found[cell.name] = {name: known[key][name] for name in COUNTS} | {"over": over}
             advance(1)
     return found
+
+
+def _count(planner: Planner, config: runner.RunConfig) -> dict[str, Any]:
+    """What `bench run --plan` counts (`bench.dry_run`), over the data that are loaded already: a table has many runs."""
+    progress = planner.progress
+    with language.opened(config, progress, send=False) as llm:
+        plan = runner.make_plan(config, progress, llm, planner.dataset)
+        examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
+        values, device = plan.model_settings.model_dump(mode="json"), resolve_device(config.device)
+        store = Store(config.out / MODELS)
+        model, _ = store.fitted(config.model, plan.dataset, values, config.seed, device, progress)
+        counting = Counting(llm)  # type: ignore[arg-type]
+        language.lend(model, counting)
+        visible = scoring.visible(examples, plan.model.card.information)
+        for start, stop in runner.missing_spans(len(examples), [], config.batch_size):
+            counting.begin()
+            model.rank(visible.take(np.arange(start, stop)).requests, runner.DEPTH)
+    return counting.totals
 
 
 def totals(cells: Iterable[Cell], asked: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -180,16 +208,3 @@ def totals(cells: Iterable[Cell], asked: dict[str, dict[str, Any]]) -> dict[str,
 def _trained(planner: Planner, plan: runner.Plan, timings: Timings) -> bool:
     wanted = Wanted(plan.config.model, plan.model, plan.model_settings, planner.dataset, plan.config.seed, "cpu")
     return wanted.key in timings.trained
-
-
-def _stand_in(plan: runner.Plan) -> str:
-    """The base that takes an untrained one's place; "" for a model that has none, whose fitting is a matter of seconds."""
-    return STAND_IN if plan.model.Settings.has("base") and STAND_IN in registry.names("models") else ""
-
-
-def _elsewhere(config: runner.RunConfig, base: str, folder: Path) -> runner.RunConfig:
-    """The same run in a scratch folder, over a stand-in."""
-    settings = dict(config.settings)
-    if base:
-        settings |= {"base": base, "base_settings": ""}
-    return config.model_copy(update={"out": folder, "settings": settings})

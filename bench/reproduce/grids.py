@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from bench.cards import Information
 from bench.errors import InputError, unknown_name
-from bench.llm.opening import ENGINES
 
 FOUR = ("ndcg@10", "ndcg@20", "recall@10", "recall@20")
 # The paper's backbones, and with them those that it has no values of, as they are called in the names of models.
@@ -265,8 +264,10 @@ def grid(name: str) -> Grid:
 
 def local(llm: str) -> bool:
     """Whether a language model runs in this process (`hf:NAME`, `vllm:NAME`)."""
-    engine, colon, _ = llm.partition(":")
-    return bool(colon) and engine in ENGINES
+    # The client is imported for tables that name a language model alone.
+    from bench.llm.opening import is_engine
+
+    return is_engine(llm)
 
 
 def shown(llm: str) -> str:

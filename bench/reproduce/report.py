@@ -46,6 +46,17 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the answers of a language model were like in one run: `result.answers` and `result.cost` have the figures."""
+
+    row: Row
+    task: str
+    condition: str
+    seed: int
+    result: Result
+
+
+@dataclass(frozen=True)
 class Report:
     """All that is written of a table."""
 
@@ -61,6 +72,7 @@ class Report:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     encoders: tuple[str, ...] = ()
+    asked: tuple[Asked, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values: no NaN, no time, no path, so that the same runs give the same bytes."""
@@ -77,6 +89,7 @@ class Report:
             "limit": self.limit,
             "encoders": list(self.encoders),
             "cells": [_entry(entry) for entry in self.entries],
+            "answers": [_asked(each) for each in self.asked],
             "claims": [
                 {
                     "claim": claim.key,
@@ -123,6 +136,7 @@ def build(planner: Planner, grid: Grid, failures: dict[str, str], progress: Prog
         tuple(reader.problems),
         (*published.NOTES.get(grid.numbers.get(options.dataset, 0), ()), *([grid.note] if grid.asks else [])),
         tuple(sorted({result.encoder for result in reader.results if result.encoder})),
+        tuple(reader.asked),
     )
 
 
@@ -133,6 +147,7 @@ class _Reader:
         self.planner, self.failures = planner, failures
         self.problems: list[Problem] = []
         self.results: list[Result] = []
+        self.asked: list[Asked] = []
 
     def entries(self, grid: Grid, row: Row, windows: Iterable[Window]) -> list[Entry]:
         """The cells of a row: those of the paper alone where it has no model."""
@@ -145,6 +160,8 @@ class _Reader:
                 runs = self._runs(cells)
                 state = "measured" if runs else self._note_missing(cells)
                 pooled = measured.pool(runs)
+                if row.llm is not None:
+                    self.asked += [Asked(row, task, condition, seed, run.result) for seed, run in runs.items()]
                 for window in windows:
                     for metric in grid.metrics:
                         value = measured.values(runs, window, metric, pooled) if runs else None
@@ -234,6 +251,22 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "erratum": None if cell is None or cell.erratum is None else cell.erratum.text,
         "runs": list(entry.runs),
     }  # fmt: skip
+
+
+def _asked(each: Asked) -> dict[str, Any]:
+    answers, cost = each.result.answers, each.result.cost
+    return {
+        "row": each.row.label,
+        "llm": shown(each.row.llm or ""),
+        "backbone": each.row.backbone,
+        "task": each.task,
+        "condition": each.condition,
+        "seed": each.seed,
+        "run": each.result.run,
+        "answers": None if answers is None else answers.model_dump(mode="json"),
+        # What the run's processes sent differs from one history of interrupts to another; the answers do not.
+        "cost": {name: value for name, value in cost.items() if name != "processes"},
+    }
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bench.reproduce import figure
 from bench.reproduce.claims import CLAIMS, GAIN, Verdict
 from bench.reproduce.plan import PROTOCOL
 from bench.reproduce.report import Entry, Report, missing_tables
+from bench.results import Rate
 
 TASKS = {"seq": "SEQ", "pos": "POS", "neg": "NEG", "nuanced": "Nuanced"}
 BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec", None: "No backbone"}
@@ -85,6 +86,8 @@ def markdown(report: Report) -> str:
         ]
         lines += [f"{mark}. {text}" for text, mark in errata.items()] + [""]
     lines += [f"- {note}" for note in report.notes] + ([""] if report.notes else [])
+    if report.asked:
+        lines += ["## Answers of the language models", "", *_answers(report), ""]
     if report.verdicts:
         lines += ["## The paper's claims", "", *_claims(report)]
     if report.problems:
@@ -164,6 +167,36 @@ def _published(entry: Entry, errata: dict[str, int]) -> str:
     mark = errata.setdefault(cell.erratum.text, len(errata) + 1)
     printed = "" if cell.erratum.corrected is None else f" (printed {cell.value:.{digits}f})"
     return f"*{cell.best:.{digits}f}*{printed} ({mark})"
+
+
+def _answers(report: Report) -> Iterator[str]:
+    """What was wrong with the answers and what they cost, a line for each run."""
+    yield "Examples without an answer count 0 in every metric. The price is what the answers once cost, wherever they came from."
+    yield ""
+    yield "| model | ours | task | condition | calls | price | without an answer | of the calls | of the entries |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for each in report.asked:
+        answers, price = each.result.answers, each.result.cost.get("price")
+        if answers is None:
+            continue
+        seed = f" (seed {each.seed})" if len(report.seeds) > 1 else ""
+        lost = ", ".join(f"{count} {name}" for name, count in answers.failures.items()) or "0"
+        cells = (
+            f"{each.row.label}{seed}",
+            f"`{each.row.key}`",
+            TASKS[each.task],
+            TOLD.get(each.condition, each.condition),
+            f"{answers.calls:,}",
+            "unknown" if price is None else f"${price:.4f}",
+            f"{lost} of {answers.examples}",
+            _shares(answers.per_call),
+            _shares(answers.per_entry),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _shares(rates: dict[str, Rate]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {100 * rate.rate:.1f} %" for name, rate in rates.items() if rate.rate)
 
 
 def _claims(report: Report) -> Iterator[str]:

@@ -24,7 +24,8 @@ FINGERPRINT_LAYOUT = b"promptrec-dataset-1\n"
 @runtime_checkable
 class DatasetEntry(Protocol):
     """A dataset as it is registered. An entry that can be downloaded also has `prepare(data_dir, progress) -> Path`; one with
-    other splits than its own names them in `splits` and takes `split=` in `load` (the user writes NAME@SPLIT)."""
+    other splits than its own names them in `splits` and takes `split=` in `load` (the user writes NAME@SPLIT).
+    """
 
     card: ClassVar[DatasetCard]
 
