@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from baselines.asking import Accounts, AsksLLM, ItemWords
+from baselines.retrieval_cache import RetrievalCache, identity_of
 from baselines.sasrec import SASRecSettings
 from baselines.templates import render
 from baselines.title_lists import without_reasoning
@@ -130,6 +132,7 @@ class Rerank(AsksLLM):
     base: Recommender
     words: ItemWords
     seed: int
+    base_identity: str | None = None
 
     def __init__(self, settings: RerankSettings | None = None, device: str = "cpu") -> None:
         self.settings, self.device = settings or RerankSettings(), device
@@ -187,10 +190,16 @@ class Rerank(AsksLLM):
             self._reorder(requests, orders, at, accounts)
         return accounts.ranking(orders, k)
 
+    @cached_property
+    def retrieval(self) -> RetrievalCache:
+        """The base behind its kept candidates, which all language models share."""
+        return RetrievalCache(self.base, self.base_identity)
+
     def candidates(self, requests: Requests) -> list[list[int]]:
         """The base's best unseen K for every request, best first; the base is told what its own card says."""
         told = requests if self.base.card.information == "prompt" else replace(requests, prompts=None)
-        ranking = self.base.rank(replace(told, intent=None), self.settings.candidates)
+        items = self.retrieval.items(replace(told, intent=None), self.settings.candidates)
+        ranking = Ranking(items, np.zeros(items.shape, np.float32))
         kept, _ = clean(ranking, requests, len(self.words.titles), self.settings.candidates)
         return [[item for item in row if item != NO_ITEM] for row in kept.items.tolist()]
 
@@ -266,6 +275,7 @@ class Rerank(AsksLLM):
         own = base.Settings.parse(settings.base, kept["base"])
         model.base, model.seed = base.load(directory / "base", own, device), int(kept["seed"])
         model.words = ItemWords.load(directory)
+        model.base_identity = identity_of(model.base, directory / "base")
         return model
 
 
