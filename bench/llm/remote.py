@@ -93,6 +93,7 @@ class RemoteModel(Model):
         self._flying: dict[str, list[tuple[_Session, int]]] = {}
         self._queue: deque[_Job] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._workers = 0
         self.limiter = Limiter(connections, endpoint.rpm, endpoint.tpm)
 
     def answer(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[int, Answer]]:
@@ -178,15 +179,21 @@ class RemoteModel(Model):
                 continue
             self._flying[job.key] = [(session, job.place)]
             self._queue.append(job)
-        for _ in range(min(len(self._queue), self._connections - len(self._tasks))):
+        for _ in range(min(len(self._queue), self._connections - self._workers)):
+            self._workers += 1
             task = loop.create_task(self._work(self._asker))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _work(self, asker: Asker) -> None:
         """One of as many workers as there may be connections: serves until the queue is empty."""
-        while self._queue:
-            await self._serve(self._queue.popleft(), asker)
+        try:
+            while self._queue:
+                await self._serve(self._queue.popleft(), asker)
+        finally:
+            # Counted here, in the step that saw the queue empty, and not by the task's end, which the loop tells later: a job
+            # that came in between would be left to a worker that is gone.
+            self._workers -= 1
 
     async def _serve(self, job: _Job, asker: Asker) -> None:
         """One request, for everybody who waits for it."""

@@ -209,6 +209,19 @@ def test_an_unreachable_host_is_told_and_soon_given_up(config, tmp_path):
         assert model.report()["sent"] <= 40 + 2 * 5
 
 
+def test_no_job_is_left_to_a_worker_that_is_going(config):
+    """Jobs that come in while the last workers end: before, one in some hundred calls waited for ever."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    path = config(f"http://127.0.0.1:{port}/v1")
+    for _ in range(60):
+        with open_llm("tiny", path, cache_dir=None, attempts=1, connections=2) as model:
+            assert len(answers(model, [ask(f"q{number}") for number in range(40)])) == 40
+
+
 def test_bodies_in_every_http_form(opened):
     _, model = opened()
     got = answers(model, [ask("<chunked>"), ask("<unsized>"), ask("again")])
