@@ -62,12 +62,14 @@ class Mini:
         windows=(3, 5, 10),
         # A tenth of ML-1M's events: smaller steps, so that an epoch has enough of them, and fewer epochs.
         model_settings={
-            "epochs": 8,
+            "epochs": 7,
             "batch": 8,
-            "backbone.epochs": 8,
+            "backbone.epochs": 7,
             "backbone.batch": 8,
-            "tag_epochs": 6,
+            "tag_epochs": 5,
             "share": 0.25,
+            "fine.epochs": 6,
+            "targets.epochs": 4,
             "templates_per_set": 1,
         },
     )
