@@ -35,7 +35,7 @@ class BERT4Rec(SequentialRecommender):
         name="bert4rec",
         summary="BERT4Rec: two-way self-attention trained by filling in masked events, a mask at the end to predict.",
         information="none",
-        settings={name: field.description or "" for name, field in BERT4RecSettings.model_fields.items()},
+        settings=BERT4RecSettings.described(),
         citation="Sun et al. 2019, BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations, CIKM",
     )
     Settings: ClassVar[type[cards.Settings]] = BERT4RecSettings

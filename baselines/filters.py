@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from baselines.genre_parser import HeedsGenres, RoutedSettings
 from baselines.sequential import OverBackbone, SequentialRecommender, over
-from bench import cards
 from bench.cards import ModelCard
 from bench.contracts import Floats, Requests
 
@@ -33,10 +32,6 @@ class ParsedFilter(HeedsGenres, OverBackbone):
     serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "match"})
 
 
-def _described(settings: type[cards.Settings]) -> dict[str, str]:
-    return {name: field.description or "" for name, field in settings.model_fields.items()}
-
-
 def oracle_filter(beneath: type[SequentialRecommender], name: str) -> type[Filter]:
     """The oracle filter over a sequential recommender, as a model of that name."""
 
@@ -48,7 +43,7 @@ def oracle_filter(beneath: type[SequentialRecommender], name: str) -> type[Filte
             name=name,
             summary=f"The order of {beneath.card.name} among the items that the task's own label allows (oracle: it is told it).",
             information="oracle",
-            settings=_described(Settings),
+            settings=Settings.described(),
             citation="Lyu et al. 2026, Section 4.2 (Filter)",
         )
 
@@ -66,7 +61,7 @@ def parsed_filter(beneath: type[SequentialRecommender], name: str) -> type[Parse
             name=name,
             summary=f"The order of {beneath.card.name} among the items that the prompt leaves; it reads genre and polarity there.",
             information="prompt",
-            settings=_described(Settings),
+            settings=Settings.described(),
         )
 
     return Made

@@ -84,7 +84,8 @@ class _Rated:
     def __init__(self, stage: Any, backbone: Any) -> None:
         self.epochs, self.patience, self.batch = stage.epochs, stage.patience, backbone.batch
         self.learning_rate, self.weight_decay = stage.rate * backbone.learning_rate, backbone.weight_decay
-        self.loss, self.share = getattr(stage, "loss", "full"), getattr(stage, "share", 0.25)
+        if isinstance(stage, TargetSettings):
+            self.loss, self.share = stage.loss, stage.share
 
 
 def fine_tuned(stage1: type[SequentialRecommender], name: str) -> type[Tuned]:
@@ -99,7 +100,7 @@ def fine_tuned(stage1: type[SequentialRecommender], name: str) -> type[Tuned]:
             name=name,
             summary=f"{stage1.card.name} trained on with its own objective at a tenth of the rate (+f of Table 1).",
             information="none",
-            settings={key: field.description or "" for key, field in Settings.model_fields.items()},
+            settings=Settings.described(),
             citation=stage1.card.citation,
         )
 
@@ -128,7 +129,7 @@ def target_tuned(fine: type[Tuned], name: str) -> type[Tuned]:
             name=name,
             summary=f"{fine.card.name} trained on the target sets of DPR with the prompt removed (+f+a of Table 1).",
             information="none",
-            settings={key: field.description or "" for key, field in Settings.model_fields.items()},
+            settings=Settings.described(),
             citation=fine.card.citation,
         )
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from baselines.scorer import CatalogueScorer
+from baselines.words import route_distinct
 from bench import registry
 from bench.cards import Settings
 from bench.contracts import NEGATIVE, Bools, Dataset, FitContext, Floats, Requests, Router
@@ -73,10 +74,11 @@ class GenreParser:
         """
         if prompts is None:
             return np.ones((size, len(self.has)), bool), {}
-        texts, index = np.unique(np.asarray(prompts, object).astype(str), return_inverse=True)
-        polarity, confidence = self.router.route([str(text) for text in texts])
-        rules = np.stack([self._rule(str(text), int(side)) for text, side in zip(texts, polarity, strict=True)])
-        return rules[index], {"polarity": polarity[index], "confidence": confidence[index]}
+        routed = route_distinct(prompts, self.router)
+        rules = np.stack(
+            [self._rule(text, int(side)) for text, side in zip(routed.texts, routed.polarity, strict=True)]
+        )
+        return rules[routed.index], routed.extras
 
     def _rule(self, prompt: str, polarity: int) -> Bools:
         labels = self.labels(prompt)

@@ -32,7 +32,7 @@ class GRU4Rec(SequentialRecommender):
         name="gru4rec",
         summary="GRU4Rec: a recurrent network over the history, full softmax over the catalogue.",
         information="none",
-        settings={name: field.description or "" for name, field in GRU4RecSettings.model_fields.items()},
+        settings=GRU4RecSettings.described(),
         citation="Hidasi et al. 2016, Session-based Recommendations with Recurrent Neural Networks, ICLR",
     )
     Settings: ClassVar[type[cards.Settings]] = GRU4RecSettings

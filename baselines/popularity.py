@@ -52,7 +52,7 @@ class PopularityInGenre(HeedsGenres, Popularity):
         name="popularity_in_genre",
         summary="Most popular items of the genre that the prompt names (or outside of it, when it refuses).",
         information="prompt",
-        settings={name: field.description or "" for name, field in RoutedSettings.model_fields.items()},
+        settings=RoutedSettings.described(),
     )
     Settings: ClassVar[type[Settings]] = RoutedSettings
     serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "match"})

@@ -116,7 +116,7 @@ class Rerank(AsksLLM):
         information="prompt",
         needs=("llm",),
         training_datasets=("the dataset it is run on", "whatever the language model was trained on"),
-        settings={name: field.description or "" for name, field in RerankSettings.model_fields.items()},
+        settings=RerankSettings.described(),
         citation="Sun et al. 2023 (RankGPT); Hou et al. 2024 (LLMRank); Lyu et al. 2026, Table 3",
     )
     Settings: ClassVar[type[Settings]] = RerankSettings

@@ -33,7 +33,7 @@ class SASRec(SequentialRecommender):
         version=2,
         summary="SASRec: causal self-attention over the history, full softmax over the catalogue.",
         information="none",
-        settings={name: field.description or "" for name, field in SASRecSettings.model_fields.items()},
+        settings=SASRecSettings.described(),
         citation="Kang and McAuley 2018, Self-Attentive Sequential Recommendation, ICDM",
     )
     Settings: ClassVar[type[cards.Settings]] = SASRecSettings

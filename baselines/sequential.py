@@ -14,6 +14,8 @@ from bench.cards import Settings
 from bench.contracts import Dataset, FitContext, Floats, Ragged, Requests
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from baselines.backbones.base import Backbone
 
 
@@ -65,11 +67,7 @@ class SequentialRecommender(CatalogueScorer):
 
     def save(self, directory: Path) -> None:
         """Write the weights as safetensors."""
-        from safetensors.torch import save_file
-
-        save_file(
-            {key: value.contiguous() for key, value in self.net.state_dict().items()}, directory / "net.safetensors"
-        )
+        save_net(self.net, directory)
 
     @classmethod
     def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> Self:
@@ -97,6 +95,13 @@ class SequentialRecommender(CatalogueScorer):
     def quick_beneath(cls) -> dict[str, Any]:
         """Quick settings, as a model that stands on this one has them."""
         return {f"backbone.{key}": value for key, value in cls.quick_settings.items()}
+
+
+def save_net(net: nn.Module, directory: Path) -> None:
+    """Write a network's weights to `net.safetensors`."""
+    from safetensors.torch import save_file
+
+    save_file({key: value.contiguous() for key, value in net.state_dict().items()}, directory / "net.safetensors")
 
 
 def over(beneath: type[SequentialRecommender], base: type[Settings] = Settings) -> type[Settings]:

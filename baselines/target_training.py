@@ -34,12 +34,6 @@ class TargetSettings(Protocol):
     patience: int
 
 
-class SteeredNet(Protocol):
-    """A network around a backbone."""
-
-    backbone: Backbone
-
-
 class BareNet(nn.Module):
     """A backbone and nothing else."""
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from baselines.sasrec import SASRec
 from baselines.scorer import CatalogueScorer, zscore
 from baselines.sequential import OverBackbone, over
-from baselines.words import ReadsWords
+from baselines.words import ReadsWords, route_distinct
 from bench.cards import ModelCard, Settings
 from bench.contracts import Dataset, FitContext, Floats, Requests
 
@@ -58,11 +58,9 @@ class TextIndex(ReadsWords):
         if requests.prompts is None:
             last = requests.history.values[requests.history.offsets[1:] - 1]
             return self._pool(vectors[start[last]] @ vectors.T), {}
-        texts, index = np.unique(np.asarray(requests.prompts, object).astype(str), return_inverse=True)
-        prompts = [str(text) for text in texts]
-        polarity, confidence = self.router.route(prompts)
-        near = self._pool(self.encoder.encode(prompts) @ vectors.T) * polarity[:, None]
-        return near[index].astype(np.float32), {"polarity": polarity[index], "confidence": confidence[index]}
+        routed = route_distinct(requests.prompts, self.router)
+        near = self._pool(self.encoder.encode(routed.texts) @ vectors.T) * routed.polarity[:, None]
+        return near[routed.index].astype(np.float32), routed.extras
 
     def _pool(self, cosine: Floats) -> Floats:
         start = self.arrays["text_start"]
@@ -79,7 +77,7 @@ class TextRetrieval(CatalogueScorer):
         name="text_retrieval",
         summary="Prompt against item text and training tags by cosine; no history, no training.",
         information="prompt",
-        settings={name: field.description or "" for name, field in TextRetrievalSettings.model_fields.items()},
+        settings=TextRetrievalSettings.described(),
     )
     Settings: ClassVar[type[Settings]] = TextRetrievalSettings
     serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "pool"})
@@ -116,7 +114,7 @@ class TextRetrievalSAS(OverBackbone):
         name="text_retrieval_sas",
         summary="Text retrieval z-summed with SASRec: two lines of retrieval that a promptable model has to beat.",
         information="prompt",
-        settings={name: field.description or "" for name, field in TextRetrievalSASSettings.model_fields.items()},
+        settings=TextRetrievalSASSettings.described(),
     )
     Settings: ClassVar[type[Settings]] = TextRetrievalSASSettings
     serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "pool", "weight", "refusal_weight"})

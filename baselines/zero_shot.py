@@ -63,7 +63,7 @@ class ZeroShot(AsksLLM, CatalogueScorer):
         needs=("llm",),
         max_k=LENGTH,
         training_datasets=("whatever the language model was trained on",),
-        settings={name: field.description or "" for name, field in ZeroShotSettings.model_fields.items()},
+        settings=ZeroShotSettings.described(),
         citation="Lyu et al. 2026, Table 2 (zero-shot LLMs)",
     )
     Settings: ClassVar[type[Settings]] = ZeroShotSettings

@@ -82,6 +82,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
+    def described(cls) -> dict[str, str]:
+        """Setting to its description, as a card lists them."""
+        return {name: field.description or "" for name, field in cls.model_fields.items()}
+
+    @classmethod
     def has(cls, key: str) -> bool:
         """Whether there is a setting of that (dotted) name."""
         first, _, rest = key.partition(".")

@@ -13,8 +13,8 @@ from baselines.bert4rec import BERT4Rec
 from baselines.gru4rec import GRU4Rec
 from baselines.sasrec import SASRec
 from baselines.scorer import CatalogueScorer
-from baselines.sequential import SequentialRecommender, over
-from baselines.words import ReadsWords
+from baselines.sequential import SequentialRecommender, over, save_net
+from baselines.words import ReadsWords, route_distinct
 from bench.cards import ModelCard, Settings
 from bench.contracts import NEGATIVE, POSITIVE, Dataset, FitContext, Floats, Requests
 from bench.rng import named_generator
@@ -122,27 +122,20 @@ class DPR(ReadsWords, CatalogueScorer):
             hidden = self.net.backbone.encode(requests.history)
             extras: dict[str, npt.NDArray[Any]] = {}
             if requests.prompts is not None:
-                texts, index = np.unique(
-                    np.asarray(self._served(requests.prompts), object).astype(str), return_inverse=True
-                )
-                polarity, confidence = self.router.route([str(text) for text in texts])
-                extras = {"polarity": polarity[index], "confidence": confidence[index]}
-                prompts = self._read([str(text) for text in texts], None)
+                routed = route_distinct(self._served(requests.prompts), self.router)
+                extras = routed.extras
+                prompts = self._read(routed.texts, None)
                 for side in (POSITIVE, NEGATIVE):
                     rows = np.flatnonzero(extras["polarity"] == side)
                     if len(rows):
                         at = torch.from_numpy(rows).to(self.device)
-                        vectors, real = prompts.take(torch.from_numpy(index[rows]).to(self.device))
+                        vectors, real = prompts.take(torch.from_numpy(routed.index[rows]).to(self.device))
                         hidden[at] = self.net.steer(hidden[at], vectors, side, real)
             return (hidden @ self.net.table.t()).cpu().numpy(), extras
 
     def save(self, directory: Path) -> None:
         """Write the weights as safetensors."""
-        from safetensors.torch import save_file
-
-        save_file(
-            {key: value.contiguous() for key, value in self.net.state_dict().items()}, directory / "net.safetensors"
-        )
+        save_net(self.net, directory)
 
     @classmethod
     def load(cls, directory: Path, settings: Settings, device: str = "cpu") -> Self:
@@ -208,7 +201,7 @@ def dpr_over(backbone: type[SequentialRecommender], name: str) -> type[DPR]:
             version=2,
             summary=f"DPR over {backbone.card.name}: the prompt moves the user's vector in the retrieval space; one tower a polarity.",
             information="prompt",
-            settings={key: field.description or "" for key, field in Settings.model_fields.items()},
+            settings=Settings.described(),
             citation="Lyu et al. 2026, Give Users the Wheel: Towards Promptable Recommendation Paradigm",
             notes=(
                 "Training instances lie inside the train slice. The router's own decision picks the tower at evaluation.",

@@ -58,7 +58,6 @@ class Evidence:
         future: the +f+a backbone, which was trained on events farther ahead.
         index: the texts of the items.
         parser: reads label names.
-        read: texts to what DPR's network reads of them.
     """
 
     def __init__(
@@ -68,9 +67,8 @@ class Evidence:
         future: SequentialRecommender,
         index: TextIndex,
         parser: GenreParser,
-        read: Any,
     ) -> None:
-        self.dpr, self.tuned, self.future, self.index, self.parser, self.read = dpr, tuned, future, index, parser, read
+        self.dpr, self.tuned, self.future, self.index, self.parser = dpr, tuned, future, index, parser
         self.has = torch.from_numpy(np.asarray(parser.has, np.float32))
 
     def words(self, prompts: list[str], own: dict[int, int] | None = None) -> Words:

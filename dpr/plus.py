@@ -21,7 +21,7 @@ from baselines.genre_parser import GenreParser, RoutedSettings
 from baselines.sasrec import SASRecF, SASRecFA
 from baselines.scorer import CatalogueScorer
 from baselines.text_retrieval import TextIndex, TextRetrievalSettings
-from baselines.words import ReadsWords
+from baselines.words import ReadsWords, route_distinct
 from bench import cards
 from bench.cards import ModelCard, Settings
 from bench.contracts import Dataset, FitContext, Floats, Requests
@@ -58,7 +58,7 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
         name="dpr_sas_plus",
         summary="DPR, two further encoders, text retrieval and label membership, weighed by gates that read the prompt.",
         information="prompt",
-        settings={name: field.description or "" for name, field in PlusSettings.model_fields.items()},
+        settings=PlusSettings.described(),
         notes=(
             "The gates are fitted on the validation slice with training prompts; the experts saw the train slice alone.",
             "A training tag meets its item through the item's other texts, as a reworded one does at evaluation.",
@@ -114,12 +114,10 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
         words = read = None
         index, polarity = np.zeros(size, np.int64), np.zeros(size, np.int64)
         if requests.prompts is not None:
-            texts, index = np.unique(np.asarray(requests.prompts, object).astype(str), return_inverse=True)
-            prompts = [str(text) for text in texts]
-            routed, confidence = self.router.route(prompts)
-            polarity = routed[index].astype(np.int64)
-            extras = {"polarity": routed[index], "confidence": confidence[index]}
-            words, read = self.evidence.words(prompts), self.experts["dpr"]._read(prompts, None)
+            routed = route_distinct(requests.prompts, self.router)
+            index, extras = routed.index, routed.extras
+            polarity = extras["polarity"].astype(np.int64)
+            words, read = self.evidence.words(routed.texts), self.experts["dpr"]._read(routed.texts, None)
         asked = Asked(requests.history, polarity, index)
         self.gates.eval()
         scores = np.empty((size, len(self.arrays["has"])), np.float32)
@@ -157,7 +155,7 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
             model.net.eval()
         index = TextIndex(TextRetrievalSettings(encoder=s.encoder, router=s.router), self.arrays)
         parser = GenreParser(self.names, self.arrays["has"], RoutedSettings(router=s.router))
-        return Evidence(parts["dpr"].net, parts["tuned"], parts["future"], index, parser, None)
+        return Evidence(parts["dpr"].net, parts["tuned"], parts["future"], index, parser)
 
     @cached_property
     def _kept(self) -> Any:
