@@ -14,11 +14,10 @@ process dies. So two processes never pay for the same answer at the same time.
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -53,7 +52,8 @@ def open_cache(directory: Path) -> Cache:
         try:
             place.mkdir(parents=True, exist_ok=True)
             place = place.resolve()
-            found = _opened.get(place) or Cache(place)
+            # An empty cache is false, so `or` would open a second one, whose claims the first cannot see.
+            found = _opened[place] if place in _opened else Cache(place)
         except OSError as error:
             raise InputError(f"the cache of answers {directory} cannot be used: {error.strerror or error}.") from None
         found.users += 1
@@ -70,8 +70,6 @@ class Cache:
         self._index: dict[bytes, int] = {}
         self._read_to, self._synced = 0, time.monotonic()
         self._claimed: set[str] = set()
-        self._text = io.BytesIO()
-        self._writer = jsonlines.Writer(self._text, dumps=_dumps)
         self._use = os.open(directory / IN_USE, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(self._use, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -104,21 +102,39 @@ class Cache:
 
     def put(self, key: str, parts: dict[str, Any], answer: dict[str, Any]) -> bool:
         """Append an entry; False, and nothing, where the key has one already. On disk as the module says on return."""
-        row = {"key": key, "parts": parts, "answer": answer, "time": round(time.time(), 3)}
+        return self.put_many([(key, _dumps(parts), answer)]) == 1
+
+    def put_many(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> int:
+        """Append entries with one lock and one write.
+
+        Args:
+            rows: key, its parts as JSON, answer.
+
+        Returns:
+            How many were appended: a key that has an entry gets no second one.
+        """
+        now = round(time.time(), 3)
+        lines = {
+            bytes.fromhex(key): f'{{"key":"{key}","parts":{parts},"answer":{_dumps(answer)},"time":{now}}}\n'.encode()
+            for key, parts, answer in rows
+        }
         with self._lock, _exclusive(self._file):
-            line = self._encode(row)
             end = self._catch_up()
-            if bytes.fromhex(key) in self._index:
-                return False
+            new = {key: line for key, line in lines.items() if key not in self._index}
+            if not new:
+                return 0
             # A process that was killed in the middle of a write left a line without an end.
-            start = end + 1 if end > self._read_to else end
-            _write_all(self._file, (b"\n" if end > self._read_to else b"") + line)
-            self._index[bytes.fromhex(key)] = start
-            self._read_to = start + len(line)
+            torn = end > self._read_to
+            _write_all(self._file, (b"\n" if torn else b"") + b"".join(new.values()))
+            start = end + torn
+            for key, line in new.items():
+                self._index[key] = start
+                start += len(line)
+            self._read_to = start
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self._synced = time.monotonic()
             os.fsync(self._file)
-        return True
+        return len(new)
 
     def refresh(self) -> None:
         """Take in what other processes appended."""
@@ -170,12 +186,6 @@ class Cache:
             os.fsync(self._file)
             for handle in (self._file, self._claims, self._use):
                 os.close(handle)
-
-    def _encode(self, row: dict[str, Any]) -> bytes:
-        self._text.seek(0)
-        self._text.truncate()
-        self._writer.write(row)
-        return self._text.getvalue()
 
     def _catch_up(self) -> int:
         """Index whole lines behind what is known; the end of the file, which lies further where a line is torn."""

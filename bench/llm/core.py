@@ -47,17 +47,26 @@ class Core:
         return None if entry is None else decode(entry["answer"])
 
     def store(self, key: str, request: ChatRequest, answer: Answer, earlier: tuple[str, ...] = ()) -> None:
-        """Put an answer into the cache, if it is one that is kept.
+        """Put one answer into the cache: see `store_many`."""
+        self.store_many([(key, request, answer, earlier)])
+
+    def store_many(self, rows: Iterable[tuple[str, ChatRequest, Answer, tuple[str, ...]]]) -> None:
+        """Put answers into the cache, those that are kept, in one write.
 
         Args:
-            key: of the request.
-            request: what was asked.
-            answer: the outcome.
-            earlier: texts that the model gave before it was asked once more.
+            rows: key, what was asked, the outcome, and texts that the model gave before it was asked once more.
         """
-        if self.cache is not None and answer.failure in KEPT_FAILURES:
-            extra = {"earlier_texts": list(earlier)} if earlier else {}
-            self.cache.put(key, self.keyer.parts(request), encode(answer) | extra)
+        kept = [
+            (
+                key,
+                self.keyer.parts_text(request),
+                encode(answer) | ({"earlier_texts": list(earlier)} if earlier else {}),
+            )
+            for key, request, answer, earlier in rows
+            if answer.failure in KEPT_FAILURES
+        ]
+        if self.cache is not None and kept:
+            self.cache.put_many(kept)
 
     def usage(self, reply: Reply) -> Usage:
         """Tokens and price of a reply."""
@@ -178,20 +187,24 @@ def add_usage(first: Usage, second: Usage) -> Usage:
 
 def encode(answer: Answer) -> dict[str, Any]:
     """An answer for the cache: JSON without what is empty."""
-    usage = [answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.price]
-    row = {
-        "texts": list(answer.texts),
-        "parsed": answer.parsed,
-        "repaired": answer.repaired,
-        "scores": None if answer.scores is None else list(answer.scores),
-        "finish": list(answer.finish),
-        "usage": usage,
+    usage = answer.usage
+    row: dict[str, Any] = {
+        "texts": answer.texts,
+        "usage": (usage.prompt_tokens, usage.completion_tokens, usage.price),
         "latency_s": round(answer.latency_s, 4),
         "attempts": answer.attempts,
-        "failure": None if answer.failure is None else answer.failure.value,
-        "detail": answer.detail,
     }
-    return {name: value for name, value in row.items() if value not in (None, [], "", False) or name == "texts"}
+    if answer.parsed is not None:
+        row["parsed"] = answer.parsed
+    if answer.repaired:
+        row["repaired"] = True
+    if answer.scores is not None:
+        row["scores"] = answer.scores
+    if answer.finish:
+        row["finish"] = answer.finish
+    if answer.failure is not None:
+        row["failure"], row["detail"] = answer.failure.value, answer.detail
+    return row
 
 
 def decode(row: dict[str, Any]) -> Answer:

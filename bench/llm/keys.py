@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from bench.llm.contracts import ChatRequest, Identity
+from bench.llm.contracts import ChatRequest, Identity, Sampling
 
 # Raised when the form of the parts changes, so that no older answer is taken for one of today.
 KEY_VERSION = 1
@@ -22,15 +23,20 @@ class Keyer:
 
     def __init__(self, identity: Identity) -> None:
         self.model = model_parts(identity)
-        self._prefix = _dumps({"key": KEY_VERSION, "model": self.model}).encode()
+        self._model_text = _dumps(self.model)
+        self._prefix = f'{{"key":{KEY_VERSION},"model":{self._model_text}}}'
 
     def key(self, request: ChatRequest) -> str:
         """SHA-256 of the parts, hexadecimal."""
-        return hashlib.sha256(self._prefix + _dumps(request_parts(request)).encode()).hexdigest()
+        return hashlib.sha256((self._prefix + _request_text(request)).encode()).hexdigest()
 
     def parts(self, request: ChatRequest) -> dict[str, Any]:
         """What the key is made of, readable."""
         return {"model": self.model, **request_parts(request)}
+
+    def parts_text(self, request: ChatRequest) -> str:
+        """The same as JSON."""
+        return f'{{"model":{self._model_text},{_request_text(request)[1:]}'
 
 
 def model_parts(identity: Identity) -> dict[str, Any]:
@@ -45,21 +51,40 @@ def model_parts(identity: Identity) -> dict[str, Any]:
 
 def request_parts(request: ChatRequest) -> dict[str, Any]:
     """The request's part: messages, sampling, schema."""
-    sampling = request.sampling
     return {
-        "messages": [[message.role, message.content] for message in request.messages],
-        "sampling": {
-            # 0 and 0.0 are one temperature.
-            "temperature": float(sampling.temperature),
-            "top_p": None if sampling.top_p is None else float(sampling.top_p),
-            "max_tokens": sampling.max_tokens,
-            "n": sampling.n,
-            "seed": sampling.seed,
-            "stop": list(sampling.stop),
-            "beams": sampling.beams,
-        },
+        "messages": _message_parts(request),
+        "sampling": _sampling_parts(request.sampling),
         "schema": request.schema,
     }
+
+
+def _message_parts(request: ChatRequest) -> list[list[str]]:
+    return [[message.role, message.content] for message in request.messages]
+
+
+def _sampling_parts(sampling: Sampling) -> dict[str, Any]:
+    return {
+        # 0 and 0.0 are one temperature.
+        "temperature": float(sampling.temperature),
+        "top_p": None if sampling.top_p is None else float(sampling.top_p),
+        "max_tokens": sampling.max_tokens,
+        "n": sampling.n,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop),
+        "beams": sampling.beams,
+    }
+
+
+def _request_text(request: ChatRequest) -> str:
+    """`request_parts` as canonical JSON; put together, since all requests of a run share their sampling."""
+    schema = "null" if request.schema is None else _dumps(request.schema)
+    messages, sampling = _dumps(_message_parts(request)), _sampling_text(request.sampling)
+    return f'{{"messages":{messages},"sampling":{sampling},"schema":{schema}}}'
+
+
+@lru_cache(maxsize=64)
+def _sampling_text(sampling: Sampling) -> str:
+    return _dumps(_sampling_parts(sampling))
 
 
 def key_of_parts(parts: Mapping[str, Any]) -> str:

@@ -39,22 +39,22 @@ class _Job:
 
 
 @dataclass
+class _Done:
+    """What became of a job. `keep` tells whether its answer goes into the cache, `claimed` whether its key is held."""
+
+    job: _Job
+    outcome: Answer | BaseException
+    earlier: tuple[str, ...] = ()
+    keep: bool = False
+    claimed: bool = False
+
+
+@dataclass
 class _Session:
     """One call of `answer`: finished answers on their way to the caller."""
 
     out: SimpleQueue[list[tuple[int, Answer | BaseException]]] = field(default_factory=SimpleQueue)
-    ready: list[tuple[int, Answer | BaseException]] = field(default_factory=list)
     cancelled: bool = False
-
-    def give(self, place: int, answer: Answer | BaseException, loop: asyncio.AbstractEventLoop) -> None:
-        """On the loop: hand over at the end of this round of events, so that many answers wake the caller once."""
-        self.ready.append((place, answer))
-        if len(self.ready) == 1:
-            loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self.out.put(self.ready)
-        self.ready = []
 
 
 class RemoteModel(Model):
@@ -92,6 +92,8 @@ class RemoteModel(Model):
         self._asker: Asker | None = None
         self._flying: dict[str, list[tuple[_Session, int]]] = {}
         self._queue: deque[_Job] = deque()
+        self._done: list[_Done] = []
+        self._written: asyncio.Future[None]
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = 0
         self.limiter = Limiter(connections, endpoint.rpm, endpoint.tpm)
@@ -170,7 +172,7 @@ class RemoteModel(Model):
                 self._transport = self._open_transport(self._endpoint)
                 self._asker = Asker(self.core, self._transport, self.limiter, self._budget, self._patience)
         except Exception as error:
-            session.give(jobs[0].place, error, loop)
+            session.out.put([(jobs[0].place, error)])
             return
         for job in jobs:
             waiting = self._flying.get(job.key)
@@ -198,42 +200,70 @@ class RemoteModel(Model):
     async def _serve(self, job: _Job, asker: Asker) -> None:
         """One request, for everybody who waits for it."""
         waiting = self._flying[job.key]
-        outcome: Answer | BaseException
+        done = _Done(job, RuntimeError("not asked"))
         try:
-            outcome = await self._answer(job, asker, lambda: not all(session.cancelled for session, _ in waiting))
+            await self._answer(done, asker, lambda: not all(session.cancelled for session, _ in waiting))
         except Exception as error:
-            # A full disk, a fault of ours: the caller's `for` raises it.
-            outcome = error
-        del self._flying[job.key]
-        loop = asyncio.get_running_loop()
-        for number, (session, place) in enumerate(waiting):
-            given = outcome
-            if number and isinstance(outcome, Answer) and outcome.ok:
-                # Paid once, by the first.
-                given = replace(outcome, cached=True, latency_s=0.0)
-            session.give(place, given, loop)
+            # A fault of ours: the caller's `for` raises it.
+            done.outcome = error
+        finally:
+            written = self._finished(done)
+        # The next request goes out when this one's answer is on disk: a kill loses no more than what is under way.
+        await written
 
-    async def _answer(self, job: _Job, asker: Asker, wanted: Callable[[], bool]) -> Answer:
-        cache = self.core.cache
-        if cache is None:
-            return (await asker.ask(job.request, wanted))[0]
-        while not cache.claim(job.key):
+    def _finished(self, done: _Done) -> asyncio.Future[None]:
+        """Done when the answer is written: at the end of this round of events, many with one write."""
+        loop = asyncio.get_running_loop()
+        if not self._done:
+            self._written = loop.create_future()
+            loop.call_soon(self._settle)
+        self._done.append(done)
+        return self._written
+
+    async def _answer(self, done: _Done, asker: Asker, wanted: Callable[[], bool]) -> None:
+        job, cache = done.job, self.core.cache
+        while cache is not None and not cache.claim(job.key):
             # Another process, or another model object of this one, is asking the same.
             await asyncio.sleep(POLL_SECONDS)
             cache.refresh()
             found = self.core.lookup(job.key)
             if found is not None:
-                return found
+                done.outcome = found
+                return
+        done.claimed = cache is not None
+        found = self.core.lookup(job.key)
+        if found is not None:
+            done.outcome = found
+            return
+        done.outcome, done.earlier, done.keep = await asker.ask(job.request, wanted)
+
+    def _settle(self) -> None:
+        """Write what has come since the last time, then let claims go, then hand the answers over."""
+        finished, self._done = self._done, []
         try:
-            found = self.core.lookup(job.key)
-            if found is not None:
-                return found
-            answer, earlier, keep = await asker.ask(job.request, wanted)
-            if keep:
-                self.core.store(job.key, job.request, answer, earlier)
-            return answer
-        finally:
-            cache.release(job.key)
+            self.core.store_many(
+                (done.job.key, done.job.request, done.outcome, done.earlier)
+                for done in finished
+                if done.keep and isinstance(done.outcome, Answer)
+            )
+        except Exception as error:
+            # A full disk: what is not written is not given.
+            for done in finished:
+                done.outcome = error
+        given: dict[int, tuple[_Session, list[tuple[int, Answer | BaseException]]]] = {}
+        for done in finished:
+            if done.claimed and self.core.cache is not None:
+                self.core.cache.release(done.job.key)
+            for number, (session, place) in enumerate(self._flying.pop(done.job.key)):
+                outcome = done.outcome
+                if number and isinstance(outcome, Answer) and outcome.ok:
+                    # Paid once, by the first.
+                    outcome = replace(outcome, cached=True, latency_s=0.0)
+                given.setdefault(id(session), (session, []))[1].append((place, outcome))
+        for session, answers in given.values():
+            session.out.put(answers)
+        if finished:
+            self._written.set_result(None)
 
     async def _finish(self) -> None:
         tasks = list(self._tasks)
@@ -242,6 +272,7 @@ class RemoteModel(Model):
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        self._settle()
         if self._transport is not None:
             await self._transport.close()
 

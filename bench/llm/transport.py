@@ -14,13 +14,11 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from bench.llm import wire
+from bench.llm import quick_json, wire
 from bench.llm.config import Endpoint
 from bench.llm.contracts import ChatRequest, Failure
 from bench.llm.failures import RequestError, Scrubber, from_litellm, from_status
 from bench.llm.http import Dropped, Garbled, HttpClient
-
-_dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Transport(Protocol):
@@ -67,7 +65,7 @@ class DirectTransport:
         """See `Transport`."""
         body = wire.payload(request, self._endpoint, native_schema=native_schema) | (extra or {})
         try:
-            reply = await self._client.post(wire.ROUTE, _dumps(body).encode(), timeout)
+            reply = await self._client.post(wire.ROUTE, quick_json.dump(body), timeout)
         except TimeoutError as error:
             raise RequestError(Failure.TIMEOUT, str(error)) from None
         except Dropped as error:

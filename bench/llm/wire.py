@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.llm import quick_json
 from bench.llm.config import Endpoint
 from bench.llm.contracts import ChatRequest, Failure
 from bench.llm.failures import RequestError
@@ -94,7 +94,7 @@ def read_reply(body: bytes | str | Mapping[str, Any], *, n: int = 1) -> Reply:
     value: Any = body
     if isinstance(body, bytes | str):
         try:
-            value = json.loads(body)
+            value = quick_json.load(body)
         except (ValueError, RecursionError):
             shown = body[:80] if isinstance(body, str) else body[:80].decode("utf-8", "replace")
             raise RequestError(Failure.MALFORMED, f"the reply is not JSON: {shown!r}") from None

@@ -97,6 +97,14 @@ def test_a_second_entry_of_a_key_is_not_written(cache):
     )
 
 
+def test_one_folder_is_one_cache_also_while_it_is_empty(tmp_path):
+    first, second = open_cache(tmp_path), open_cache(tmp_path)
+    assert first is second and first.claim("a" * 64) and not second.claim("a" * 64)
+    second.close()
+    assert first.claim("b" * 64)
+    first.close()
+
+
 @pytest.mark.parametrize("cut", [1, 2, 30, 90, -2])
 def test_a_torn_line_is_dropped_and_the_next_entry_stands(tmp_path, cut):
     first = open_cache(tmp_path)

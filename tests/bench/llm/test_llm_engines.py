@@ -129,7 +129,7 @@ def test_check_of_an_engine(tiny, capsys):
 
 @pytest.mark.slow
 def test_a_real_server_through_both_transports(tiny, tmp_path, config):
-    needs("fastapi", "uvicorn", "litellm", "openai")
+    needs("accelerate", "fastapi", "uvicorn", "litellm", "openai")
     import socket
 
     from bench.llm import remote
