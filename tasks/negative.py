@@ -40,6 +40,9 @@ class Negative(PromptedTask):
             "strict: avoided is one of its genres, and no item with it complies. With one label an item they coincide.",
             "What the prompt names: genre, one genre of the avoided label (in strict the label itself); genres and tag, the "
             "whole avoided label, in evaluation templates. Refusals never quote tags, since a tag describes one item.",
+            "Measured on MovieLens-1M (seed 0, mean over N), NDCG@10 / Recall@10: sasrec and oracle filter .156 / .184 and .182 / "
+            ".209 in paper, .110 / .130 and .147 / .169 in strict; published .136 / .164 and .167 / .195. The filter's gain in "
+            "NDCG is 1.16 times in paper, 1.33 in strict, 1.22 as published: paper fits both better.",
         ),
     )
     polarity: ClassVar[int] = NEGATIVE

@@ -34,6 +34,9 @@ class Positive(PromptedTask):
             "Conditions: genre (g_B in an evaluation template), genres (all labels of the target, same templates), tag "
             "(one of the target's reworded tags, bare). The paper's Filter row saw one genre, its DPR row most likely the "
             "whole genre string: numbers are comparable within a condition only.",
+            "Measured on MovieLens-1M (seed 0, mean over N), NDCG@10 / Recall@10, published in brackets: sasrec .090 / .185 "
+            "(.078 / .157), oracle filter .328 / .540 (.324 / .524); dpr_sas told one genre .268 / .452, all genres .543 / .735 "
+            "(.575 / .730): DPR's published cells are those of whole-genre prompts.",
         ),
     )
     polarity: ClassVar[int] = POSITIVE

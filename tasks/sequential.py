@@ -33,6 +33,8 @@ class Sequential:
             "no k-core; events of items absent from train are dropped. It is not free of leakage across users.",
             "One query a user at the start of the test slice (positions=rolling asks before every test event); history is "
             "train and validation; seen items are masked; the whole catalogue is ranked.",
+            "First or rolling, measured on MovieLens-1M with one sasrec (seed 0), NDCG@10 / Recall@10: first .175 / .332 (6,040 "
+            "queries), rolling .139 / .262 (102,723); the paper has .173 / .313. First fits better and is the default.",
         ),
     )
     Settings: ClassVar[type[Settings]] = SequentialSettings
