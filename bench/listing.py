@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench import added
+
 VERSION = 1
 
 Listing = dict[str, dict[str, dict[str, Any]]]
@@ -70,7 +72,8 @@ def _key() -> str:
     entries = [entry for group in found.groups if group.startswith("bench.") for entry in found.select(group=group)]
     about = sorted({(entry.group, entry.name, entry.value) for entry in entries})
     sources = [state for package in sorted(_packages(entries) | {"bench"}) for state in _sources(package)]
-    material = json.dumps([VERSION, sys.version_info[:3], about, sources])
+    mine = [(str(path), path.stat().st_mtime_ns) for path in added.manifests().values()]
+    material = json.dumps([VERSION, sys.version_info[:3], about, sources, mine])
     return hashlib.sha256(material.encode()).hexdigest()
 
 

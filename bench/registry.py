@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from bench import added
 from bench.cards import Card
 from bench.errors import CheckError, InputError, unknown_name
 
@@ -37,12 +38,12 @@ def singular(kind: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Registered names of a kind, sorted.
+    """Registered names of a kind, sorted; of datasets also those that a person added.
 
     Raises:
         InputError: there is no such kind.
     """
-    return sorted(_entries(kind))
+    return sorted({*_entries(kind), *(added.manifests() if kind == "datasets" else ())})
 
 
 def get(kind: str, name: str) -> type[Any]:
@@ -52,11 +53,11 @@ def get(kind: str, name: str) -> type[Any]:
         InputError: no such kind or name (with the nearest one), or two distributions claim the name.
         CheckError: the entry is there but does not import, or has no card.
     """
-    entries = _entries(kind)
+    known = names(kind)
     if kind == "datasets":
         name = split_name(name)[0]
-    if name not in entries:
-        raise unknown_name(singular(kind), name, entries)
+    if name not in known:
+        raise unknown_name(singular(kind), name, known)
     return _load(kind, name)
 
 
@@ -118,6 +119,9 @@ def _owner(entry: EntryPoint) -> str:
 
 
 def _load(kind: str, name: str) -> type[Any]:
+    if kind == "datasets" and name not in _entries(kind):
+        made: type[Any] = added.reader().of(added.manifests()[name])
+        return made
     claims = _entries(kind)[name]
     if len(claims) > 1:
         owners = " and ".join(sorted(f"{_owner(entry)} ({entry.value})" for entry in claims))

@@ -18,7 +18,7 @@ from typing import Any
 from bench.contracts import NEGATIVE, POSITIVE
 from bench.errors import unknown_name
 
-DOMAINS = ("book", "film", "news")
+DOMAINS = ("book", "film", "news", "product")
 SPLITS = ("train", "eval")
 SLOT = "{label}"
 POLARITY_NAMES = {POSITIVE: "positive", NEGATIVE: "negative"}
@@ -42,7 +42,7 @@ def templates(domain: str, polarity: int, split: str) -> tuple[str, ...]:
     """The 20 templates of a pool, each with the slot `{label}`.
 
     Args:
-        domain: "film", "news" or "book".
+        domain: "film", "news", "book" or "product".
         polarity: `POSITIVE` (a wish) or `NEGATIVE` (a refusal).
         split: "train", or "eval" for validation and test.
 

@@ -120,6 +120,17 @@ class PromptedTask:
             )
         return whole
 
+    def check(self, dataset: Dataset) -> None:
+        """Refuse data without what the condition needs.
+
+        Raises:
+            InputError: wishes are to quote tags, and the dataset has none.
+        """
+        if self.settings.prompt_kind == "tag" and self.polarity > 0 and not any(dataset.catalogue.eval_tags):
+            raise InputError(
+                f"{dataset.name} has no evaluation tags: put tags.jsonl into its folder, or use --prompt-kind genre or genres."
+            )
+
     def score(self, ranking: Ranking, examples: Examples) -> Scores:
         """Recall, NDCG and Compliance or Violation at 10 and 20 of every example (see `bench.metrics`)."""
         columns = accuracy(ranking, examples.targets.items)

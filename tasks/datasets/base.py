@@ -17,14 +17,17 @@ from bench.cards import DatasetCard
 from bench.contracts import NO_ITEM, Catalogue, Dataset, Longs, Progress, Ragged
 from bench.errors import InputError
 
-OWN, LEAVE_ONE_OUT = "ratio", "loo"
+OWN, LEAVE_ONE_OUT, GLOBAL = "ratio", "loo", "global"
 FINGERPRINT_LAYOUT = b"promptrec-dataset-1\n"
 
 
 @runtime_checkable
 class DatasetEntry(Protocol):
-    """A dataset as it is registered. An entry that can be downloaded also has `prepare(data_dir, progress) -> Path`; one with
-    other splits than its own names them in `splits` and takes `split=` in `load` (the user writes NAME@SPLIT).
+    """A dataset as it is registered.
+
+    An entry that can be downloaded or prepared also has `prepare(data_dir, progress) -> Path`. One with other splits than its
+    own names them in `splits` and takes `split=` in `load`; one that can be read in other ways has `variants`, from a keyword
+    of `load` to what it may be. The user writes NAME@SPLIT, NAME@VARIANT or NAME@VARIANT+SPLIT.
     """
 
     card: ClassVar[DatasetCard]
@@ -52,13 +55,18 @@ def item_text(title: str, labels: tuple[str, ...], tags: tuple[str, ...]) -> str
 
 
 def cache_dir(name: str) -> Path:
-    """Folder of a downloaded dataset: `<cache>/datasets/<name>`, where BENCH_CACHE_DIR overrides `<cache>`."""
+    """Folder of a downloaded dataset: `<cache>/datasets/<name>`."""
+    return cache_root() / "datasets" / name
+
+
+def cache_root() -> Path:
+    """The project's cache folder; BENCH_CACHE_DIR overrides the platform's."""
     override = os.environ.get("BENCH_CACHE_DIR")
     if override:
-        return Path(override) / "datasets" / name
+        return Path(override)
     from platformdirs import user_cache_path
 
-    return user_cache_path("promptrec-bench") / "datasets" / name
+    return user_cache_path("promptrec-bench")
 
 
 def split_points(lengths: npt.NDArray[Any], split: str = OWN) -> tuple[Longs, Longs]:
@@ -78,45 +86,122 @@ def split_points(lengths: npt.NDArray[Any], split: str = OWN) -> tuple[Longs, Lo
     return lengths * 8 // 10, lengths * 9 // 10
 
 
-def assemble(
-    card: DatasetCard, items: Sequence[Item], user_ids: Sequence[str], events: Ragged, split: str = OWN
-) -> Dataset:
+def split_moments(times: Longs) -> tuple[int, int]:
+    """The last second of train and the last of validation, for one cut through all users at once.
+
+    Train ends when 80 % of all events have happened, validation when half of the rest have. Events of the same second stay
+    together, so where many share one (data whose clock begins late), train is larger.
+
+    Raises:
+        InputError: fewer than two moments lie after train.
+    """
+    ordered = np.sort(times)
+    train = int(ordered[max(len(ordered) * 8 // 10 - 1, 0)])
+    rest = ordered[np.searchsorted(ordered, train, "right") :]
+    if not len(rest) or rest[0] == rest[-1]:
+        raise InputError("these events cannot be split at one moment: too many happened in one second.")
+    valid = int(rest[max(len(rest) // 2 - 1, 0)])
+    # Where the last second holds half of the rest, validation ends before it, so that something is left for the test.
+    return train, valid if valid < rest[-1] else int(rest[rest < rest[-1]][-1])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A split log: which users and items are kept (positions, int64), their events, and where train and validation end."""
+
+    users: Longs
+    items: Longs
+    events: Ragged
+    times: Longs | None
+    train_end: Longs
+    valid_end: Longs
+
+
+def cut(name: str, size: int, events: Ragged, split: str = OWN, times: Longs | None = None) -> Cut:
     """Split every user's events and keep the items that occur in train.
 
     The split points are taken on the sequence as it was recorded. Then validation and test events of items absent from
-    train are dropped and the points moved accordingly. Items keep the order of `items`; label names are sorted.
+    train are dropped and the points moved accordingly. In the split "global" users without a train event are left out as
+    well: nothing is known of them when training ends.
+
+    Args:
+        name: the dataset's name, for messages.
+        size: number of items that `events` refers to.
+        events: each user's item positions, oldest first.
+        split: "ratio" and "loo" as in `split_points`; "global" cuts all users at the moments of `split_moments`.
+        times: seconds of every event, int64 like `events.values`, never falling within a user; None without a clock.
+
+    Raises:
+        InputError: no event is left in train, or "global" is asked of data without a clock.
+    """
+    users = np.repeat(np.arange(len(events)), events.lengths)
+    if split == GLOBAL:
+        if times is None:
+            raise InputError(
+                f"dataset {name!r} has no clock, only each user's order of events, so it cannot be split at one moment "
+                f"for all: leave out @{GLOBAL}."
+            )
+        train_last, valid_last = split_moments(times)
+        in_train, before_test = times <= train_last, times <= valid_last
+    else:
+        train_end, valid_end = split_points(events.lengths, split)
+        place = np.arange(len(events.values)) - events.offsets[users]
+        in_train, before_test = place < train_end[users], place < valid_end[users]
+    known = np.zeros(size, bool)
+    known[events.values[in_train]] = True
+    if not known.any():
+        raise InputError(f"dataset {name!r} has no train event: every user has fewer than two events.")
+    index = np.where(known, known.cumsum() - 1, NO_ITEM).astype(np.int32)
+    keep = known[events.values]
+    rows = np.arange(len(events))
+    if split == GLOBAL:
+        rows = np.flatnonzero(np.bincount(users[in_train], minlength=len(events)))
+        keep &= np.isin(users, rows)
+
+    def kept(condition: npt.NDArray[np.bool_] | None = None) -> Longs:
+        chosen = keep if condition is None else keep & condition
+        return np.bincount(users[chosen], minlength=len(events)).astype(np.int64)[rows]
+
+    offsets = np.concatenate([[0], kept().cumsum()]).astype(np.int64)
+    left = Ragged(offsets, index[events.values[keep]])
+    moments = None if times is None else times[keep]
+    return Cut(rows, np.flatnonzero(known), left, moments, kept(in_train), kept(before_test))
+
+
+def assemble(
+    card: DatasetCard,
+    items: Sequence[Item],
+    user_ids: Sequence[str],
+    events: Ragged,
+    split: str = OWN,
+    times: Longs | None = None,
+) -> Dataset:
+    """Split every user's events (see `cut`) and make a dataset of what is kept. Items keep their order, labels are sorted.
 
     Args:
         card: the dataset's card.
         items: the whole catalogue; `events` refers to its positions.
         user_ids: a name for each of the U rows of `events`.
         events: each user's item positions, oldest first.
-        split: see `split_points`.
+        split: "ratio", "loo" or "global".
+        times: seconds of every event where the data have a clock.
 
     Raises:
-        InputError: no event is left in train.
+        InputError: see `cut`.
     """
-    train_end, valid_end = split_points(events.lengths, split)
-    users = np.repeat(np.arange(len(events)), events.lengths)
-    place = np.arange(len(events.values)) - events.offsets[users]
-    in_train = place < train_end[users]
-    known = np.zeros(len(items), bool)
-    known[events.values[in_train]] = True
-    if not known.any():
-        raise InputError(f"dataset {card.name!r} has no train event: every user has fewer than two events.")
-    index = np.where(known, known.cumsum() - 1, NO_ITEM).astype(np.int32)
-    keep = known[events.values]
+    parts = cut(card.name, len(items), events, split, times)
+    names = tuple(user_ids[row] for row in parts.users.tolist())
+    return dataset_of(card, [items[position] for position in parts.items.tolist()], names, parts)
 
-    def kept(condition: npt.NDArray[np.bool_]) -> Longs:
-        return np.bincount(users[keep & condition], minlength=len(events)).astype(np.int64)
 
-    lengths = kept(np.ones(len(users), bool))
-    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-    catalogue = _catalogue([items[position] for position in np.flatnonzero(known).tolist()])
-    rows = Ragged(offsets, index[events.values[keep]])
-    train_end, valid_end = kept(in_train), kept(place < valid_end[users])
-    mark = fingerprint(catalogue, user_ids, rows, train_end, valid_end)
-    return Dataset(card, catalogue, tuple(user_ids), rows, train_end, valid_end, mark)
+def dataset_of(
+    card: DatasetCard, items: Sequence[Item], user_ids: tuple[str, ...], parts: Cut, mark: str | None = None
+) -> Dataset:
+    """A dataset from a split log: `items` and `user_ids` are those that `parts` keeps; `mark` is its fingerprint, if known."""
+    catalogue = _catalogue(items)
+    if mark is None:
+        mark = fingerprint(catalogue, user_ids, parts.events, parts.train_end, parts.valid_end)
+    return Dataset(card, catalogue, user_ids, parts.events, parts.train_end, parts.valid_end, mark, parts.times)
 
 
 def _catalogue(items: Sequence[Item]) -> Catalogue:

@@ -1,4 +1,4 @@
-"""Download of a pinned zip archive: resumable, checked, and unpacked so that nothing half-written is ever found."""
+"""Downloads, resumable and never half-written: a file as it is, or a pinned zip archive that is checked and unpacked."""
 
 from __future__ import annotations
 
@@ -68,6 +68,42 @@ def fetch_archive(
     return target
 
 
+def fetch_file(
+    url: str, target: Path, progress: Progress | None = None, sha256: str | None = None, max_bytes: int = MAX_BYTES
+) -> Path:
+    """Download one file, unless it is there already.
+
+    It grows in `<target>.part`, which an interrupted download leaves and the next one continues.
+
+    Args:
+        url: where the file is.
+        target: where it goes.
+        progress: shows the bytes.
+        sha256: hexadecimal digest, where its publisher's is known.
+        max_bytes: bound on its size.
+
+    Returns:
+        `target`.
+
+    Raises:
+        CheckError: network or disk failed, or the digest differs.
+    """
+    if target.is_file():
+        return target
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _download(url, part, max_bytes, progress)
+        found = _sha256(part)
+        if sha256 is not None and found != sha256:
+            part.unlink()
+            raise CheckError(f"{url}: the file's SHA-256 is {found}, expected {sha256}; nothing was kept.")
+        part.rename(target)
+    except OSError as error:
+        raise CheckError(f"{url}: cannot write to {target.parent}: {error.strerror or error}.") from None
+    return target
+
+
 def _download(url: str, part: Path, max_bytes: int, progress: Progress | None) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -98,7 +134,7 @@ def _save(
             have += len(chunk)
             if have > max_bytes:
                 part.unlink()
-                raise CheckError(f"{url}: more than {max_bytes} bytes, expected a smaller archive.")
+                raise CheckError(f"{url}: more than {max_bytes} bytes, expected a smaller file.")
             sink.write(chunk)
             advance(len(chunk))
     # `read(n)` ends without an error where the connection closes early, so the length is compared here.

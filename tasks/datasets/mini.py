@@ -13,7 +13,7 @@ from bench.cards import DatasetCard
 from bench.contracts import Dataset, Longs, Progress, Ragged
 from bench.errors import InputError
 from bench.rng import pick, uniform_draws
-from tasks.datasets.base import LEAVE_ONE_OUT, OWN, Item, assemble
+from tasks.datasets.base import GLOBAL, LEAVE_ONE_OUT, OWN, Item, assemble
 from tasks.datasets.mini_catalogue import write_items
 from tasks.statistics import dataset_statistics
 
@@ -75,7 +75,7 @@ class Mini:
     )
     statistics = staticmethod(dataset_statistics)
 
-    splits: ClassVar[tuple[str, ...]] = (LEAVE_ONE_OUT,)
+    splits: ClassVar[tuple[str, ...]] = (LEAVE_ONE_OUT, GLOBAL)
 
     def load(self, data_dir: Path | None = None, progress: Progress | None = None, *, split: str = OWN) -> Dataset:
         """Generate the dataset, in about a second.

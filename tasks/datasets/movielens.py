@@ -5,9 +5,7 @@ Source: F. M. Harper, J. A. Konstan. The MovieLens Datasets: History and Context
 
 from __future__ import annotations
 
-import json
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,20 +15,21 @@ import numpy.typing as npt
 from bench.cards import DatasetCard
 from bench.contracts import Dataset, Longs, Progress, Ragged
 from bench.errors import InputError
-from tasks.datasets.base import LEAVE_ONE_OUT, OWN, Item, assemble, cache_dir, item_text
+from tasks.datasets.base import GLOBAL, LEAVE_ONE_OUT, OWN, Item, assemble, cache_dir, item_text
+from tasks.datasets.tags import Tags, find_tags, shipped_tags
 from tasks.statistics import dataset_statistics
 
 RATINGS, MOVIES = "ratings.dat", "movies.dat"
 RATING_FIELDS = ("UserID", "MovieID", "Rating", "Timestamp")
 RATING_LAYOUT, MOVIE_LAYOUT = "::".join(RATING_FIELDS), "MovieID::Title::Genre|Genre"
+# Seconds that a real clock spans at the least, here a year.
+LEAST_SPAN = 365 * 86_400
 # 18 digits always fit in int64.
 MAX_DIGITS = 18
 # The six colons and the line end that follow or part the four numbers of a well-formed line.
 SEPARATORS = np.frombuffer(b"::::::\n", np.uint8)
 # C0 and C1 control characters are in no title: where one is, the file is not text, or in neither encoding.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-Tags = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
 
 
 class MovieLens1M:
@@ -57,19 +56,20 @@ class MovieLens1M:
     )
     statistics = staticmethod(dataset_statistics)
 
-    splits: ClassVar[tuple[str, ...]] = (LEAVE_ONE_OUT,)
+    splits: ClassVar[tuple[str, ...]] = (LEAVE_ONE_OUT, GLOBAL)
 
     def load(self, data_dir: Path | None, progress: Progress | None = None, *, split: str = OWN) -> Dataset:
         """Read both files and split every user's events.
 
         A user's events are ordered by timestamp, ties by their order in the file; users stand in the order of their
-        number. An item's text is its title, its genres and its train tags, as sentences:
+        number. Tags come from `tags.jsonl` in the folder where there is one, else they are those that the package ships. An
+        item's text is its title, its genres and its train tags, as sentences:
         `Title (Year). Genre, Genre. tag; tag; tag.`
 
         Args:
             data_dir: folder with both files, or with a folder `ml-1m` that has them; None for what `prepare` downloaded.
             progress: told what is being read.
-            split: "ratio" or "loo", see `split_points`.
+            split: "ratio", "loo" or "global", see `cut`.
 
         Raises:
             InputError: a file is missing, or a line of it is wrong; the message names the file and the line.
@@ -77,9 +77,9 @@ class MovieLens1M:
         folder = find_files(data_dir)
         if progress is not None:
             progress.note(f"reading MovieLens-1M from {folder}")
-        items = read_movies(folder / MOVIES, load_tags())
-        user_ids, events = read_ratings(folder / RATINGS, np.array([int(item.id) for item in items], np.int64))
-        return assemble(self.card, items, user_ids, events, split)
+        items = read_movies(folder / MOVIES, find_tags(self.card.name, data_dir))
+        user_ids, events, times = read_ratings(folder / RATINGS, np.array([int(item.id) for item in items], np.int64))
+        return assemble(self.card, items, user_ids, events, split, trusted_clock(times))
 
     def prepare(self, data_dir: Path | None, progress: Progress | None = None) -> Path:
         """Make sure that the files are there, and say where.
@@ -129,9 +129,7 @@ def _has_files(folder: Path) -> bool:
 
 def load_tags() -> Tags:
     """The tags shipped with the package: item id to (train tags, eval tags)."""
-    lines = files("tasks.datasets").joinpath("data", "ml-1m-tags.jsonl").read_text("utf-8").splitlines()
-    rows = map(json.loads, lines)
-    return {row["item_id"]: (tuple(row["train"]), tuple(row["eval"])) for row in rows}
+    return shipped_tags(MovieLens1M.card.name)
 
 
 def read_movies(path: Path, tags: Tags) -> list[Item]:
@@ -175,8 +173,17 @@ def _movie(path: Path, number: int, line: str, tags: Tags) -> Item:
     return Item(str(int(key)), title, text, genres, train, evaluation)
 
 
-def read_ratings(path: Path, movie_ids: Longs) -> tuple[list[str], Ragged]:
-    """Users in the order of their number, and each one's events as positions in `movie_ids`, oldest first.
+def trusted_clock(times: Longs) -> Longs | None:
+    """The timestamps, or None where they cannot be a clock.
+
+    The publication's span 34 months. Copies are in use whose timestamps carry each user's order alone; all of theirs lie within
+    hours.
+    """
+    return times if times.max() - times.min() > LEAST_SPAN else None
+
+
+def read_ratings(path: Path, movie_ids: Longs) -> tuple[list[str], Ragged, Longs]:
+    """Users in the order of their number, and each one's events as positions in `movie_ids`, oldest first, with their times.
 
     Raises:
         InputError: an empty file or a wrong line, a film that `movie_ids` lacks, a film that a user rated twice.
@@ -199,7 +206,7 @@ def read_ratings(path: Path, movie_ids: Longs) -> tuple[list[str], Ragged]:
     row_of = np.repeat(np.arange(len(names)), lengths)
     _refuse_repeats(path, row_of * len(movie_ids) + items[order], order)
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-    return [str(name) for name in names.tolist()], Ragged(offsets, items[order].astype(np.int32))
+    return [str(name) for name in names.tolist()], Ragged(offsets, items[order].astype(np.int32)), times[order]
 
 
 def _refuse_repeats(path: Path, pairs: Longs, lines: Longs) -> None:

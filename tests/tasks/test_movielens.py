@@ -206,7 +206,7 @@ def test_random_ratings_round_trip(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("ratings") / "ratings.dat"
     lines = [(user, movie, rating, when) for (user, movie), (rating, when) in rows.items()]
     path.write_text("\n".join("::".join(map(str, line)) for line in lines))
-    user_ids, events = read_ratings(path, np.arange(30, -1, -1))
+    user_ids, events, _ = read_ratings(path, np.arange(30, -1, -1))
     expected: dict[int, list[tuple[int, int, int]]] = {}
     for place, (user, movie, _, when) in enumerate(lines):
         expected.setdefault(user, []).append((when, place, 30 - movie))
@@ -226,7 +226,7 @@ def test_a_damaged_ratings_file_is_read_right_or_refused(tmp_path_factory, place
     data = VALID[:place] + put + VALID[place + cut :]
     path.write_bytes(data)
     try:
-        _, events = read_ratings(path, np.array([1, 4, 7]))
+        _, events, _ = read_ratings(path, np.array([1, 4, 7]))
     except InputError as error:
         assert "ratings.dat" in str(error)
     else:

@@ -242,3 +242,22 @@ def test_with_a_folder_only_the_layout_is_checked(server, tmp_path):
 def test_the_published_archive_is_pinned():
     assert MovieLens1M.url.startswith("https://files.grouplens.org/")
     assert len(MovieLens1M.archive_sha256) == 64 and MovieLens1M.card.sha256 == MovieLens1M.archive_sha256
+
+
+def test_a_single_file_is_fetched_once_continued_and_checked(server, tmp_path):
+    server.body = bytes(range(256)) * 40
+    target = tmp_path / "files" / "books.json.gz"
+    server.cut = 1000
+    with pytest.raises(CheckError, match=r"broke off at 1000 of 10240 bytes.*continues"):
+        download.fetch_file(server.url, target)
+    server.cut = None
+    with pytest.raises(CheckError, match=r"SHA-256 is [0-9a-f]{64}, expected 0{64}; nothing was kept"):
+        download.fetch_file(server.url, target, sha256="0" * 64)
+    assert left(target.parent) == []
+    digest = hashlib.sha256(server.body).hexdigest()
+    assert download.fetch_file(server.url, target, sha256=digest).read_bytes() == server.body
+    asked = len(server.requests)
+    assert download.fetch_file(server.url, target) == target and len(server.requests) == asked
+    assert left(target.parent) == ["books.json.gz"]
+    with pytest.raises(CheckError, match="more than 100 bytes"):
+        download.fetch_file(server.url, tmp_path / "other", max_bytes=100)
