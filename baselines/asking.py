@@ -17,7 +17,7 @@ from bench.language import CALLS, ENTRIES, FAILURE, OF_CALLS, OF_ENTRIES, PREFIX
 from bench.llm.contracts import Answer, Failure, LanguageModel
 
 CATALOGUE = "catalogue.json"
-THINGS = {"film": "films", "news": "news articles", "book": "books"}
+THINGS = {"film": "films", "news": "news articles", "book": "books", "product": "products"}
 
 
 class AsksLLM:

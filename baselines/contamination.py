@@ -15,11 +15,11 @@ import numpy as np
 
 from baselines.asking import THINGS
 from baselines.grounding import answer_readings, catalogue_readings
-from baselines.templates import render
 from baselines.title_lists import first_title, without_reasoning
 from bench.contracts import Dataset, Progress
 from bench.language import ask
 from bench.llm.contracts import Answer, ChatRequest, LanguageModel, Sampling
+from bench.llm.templates import render
 from bench.rng import uniform_draws
 from bench.statistics import wilson
 

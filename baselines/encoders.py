@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from baselines.encoding_cache import CachedEncoder, default_cache_directory
-from baselines.text_batches import BATCH, clean, encoded_batches
 from bench.cards import EncoderCard
-from bench.contracts import Bools, Encoder, Floats, Progress
-from bench.errors import InputError, unknown_name
+from bench.contracts import Bools, Floats, Progress
+from bench.encoding_cache import CachedEncoder, default_cache_directory, load_encoder
+from bench.errors import InputError
+from bench.text_batches import BATCH, clean, encoded_batches
 
 DEFAULT_ENCODER = "all-minilm-l6-v2"
 
@@ -38,28 +38,6 @@ _PACKAGED_TOKENS = 256
 
 # Folders whose files already had the right checksums in this process.
 _checked: set[Path] = set()
-
-
-def load_encoder(name: str) -> Encoder:
-    """The encoder of a name, not yet loaded.
-
-    Args:
-        name: a name registered under `bench.encoders`, or a sentence-transformers model: a hub name ("owner/model") or
-            a folder.
-
-    Raises:
-        InputError: neither; the nearest registered name is suggested.
-    """
-    from bench import registry
-
-    known = registry.names("encoders")
-    # The entry for all other sentence-transformers models is a class that needs a name, so it is no name of its own.
-    if name in known and name != SentenceTransformerEncoder.card.name:
-        encoder: Encoder = registry.get("encoders", name)()
-        return encoder
-    if "/" in name or Path(name).is_dir():
-        return SentenceTransformerEncoder(name)
-    raise unknown_name("encoder", name, [entry for entry in known if entry != SentenceTransformerEncoder.card.name])
 
 
 def packaged_minilm() -> tuple[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +17,7 @@ from baselines.words import route_distinct
 from bench import registry
 from bench.cards import Settings
 from bench.contracts import NEGATIVE, Bools, Dataset, FitContext, Floats, Requests, Router
-
-# Everyday names of labels whose own name people seldom say.
-ALIASES = {
-    "children's": ("children", "kids", "kids'"),
-    "sci-fi": ("science fiction", "scifi", "sci fi"),
-    "film-noir": ("noir", "film noir"),
-    "animation": ("animated", "cartoon", "cartoons"),
-}
+from tasks.label_words import LabelWords
 
 
 class RoutedSettings(Settings):
@@ -35,13 +27,6 @@ class RoutedSettings(Settings):
     match: Literal["all", "any", "exact"] = Field(
         "all", description="items meant by several genres: those with all, with any, or with exactly these"
     )
-
-
-def _forms(name: str) -> list[str]:
-    """A label as it may stand in a sentence: its name, its plural, its aliases; lower case."""
-    base = name.lower()
-    plural = base[:-1] + "ies" if base.endswith("y") else base + "s"
-    return [base, plural, *ALIASES.get(base, ())]
 
 
 class GenreParser:
@@ -55,17 +40,12 @@ class GenreParser:
 
     def __init__(self, names: Sequence[str], has: npt.NDArray[Any], settings: RoutedSettings) -> None:
         self.has, self.match = np.asarray(has, bool), settings.match
-        forms = {form: label for label, name in enumerate(names) for form in _forms(name)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        self.forms = forms
-        self.pattern = re.compile(
-            r"(?<![\w-])(" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])", re.IGNORECASE
-        )
+        self.words = LabelWords(names)
         self.router: Router = registry.get("routers", settings.router)()
 
     def labels(self, prompt: str) -> list[int]:
         """Labels that the prompt names, in label order."""
-        return sorted({self.forms[found.lower()] for found in self.pattern.findall(prompt)})
+        return self.words.labels(prompt)
 
     def allowed(self, prompts: tuple[str, ...] | None, size: int) -> tuple[Bools, dict[str, npt.NDArray[Any]]]:
         """Items that each prompt leaves, bool [B, V]; and the routed polarity and its confidence.

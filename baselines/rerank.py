@@ -16,7 +16,6 @@ from pydantic import Field
 from baselines.asking import Accounts, AsksLLM, ItemWords
 from baselines.retrieval_cache import RetrievalCache, identity_of
 from baselines.sasrec import SASRecSettings
-from baselines.templates import render
 from baselines.title_lists import without_reasoning
 from bench import registry
 from bench.cards import ModelCard, Settings
@@ -24,6 +23,7 @@ from bench.contracts import NO_ITEM, Dataset, FitContext, Ranking, Recommender, 
 from bench.errors import InputError
 from bench.language import ask
 from bench.llm.contracts import ChatRequest, Failure, Sampling
+from bench.llm.templates import render
 from bench.ranking import clean
 from bench.rng import uniform_draws
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from baselines.encoding_cache import default_cache_directory
 from bench.atomic import atomic_path
 from bench.contracts import Ranking, Recommender, Requests
+from bench.encoding_cache import default_cache_directory
 from bench.identity import digest, part_versions
 
 # Fewer are cut from these, so that K = 20 and K = 100 share a file.

@@ -13,13 +13,13 @@ from pydantic import Field
 from baselines.asking import Accounts, AsksLLM, ItemWords
 from baselines.grounding import Grounder, Kind
 from baselines.scorer import CatalogueScorer
-from baselines.templates import render
 from baselines.title_lists import first_title, read_titles
 from bench.cards import ModelCard, Settings
 from bench.contracts import Dataset, Encoder, FitContext, Ranking, Requests
 from bench.errors import InputError
 from bench.language import ask
 from bench.llm.contracts import Answer, ChatRequest, Failure, LanguageModel, Sampling
+from bench.llm.templates import render
 
 TEMPLATE = Path(__file__).with_name("zero_shot.j2")
 LENGTH = 10

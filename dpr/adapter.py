@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,6 +18,7 @@ from baselines.sequential import SequentialRecommender, over, save_net
 from baselines.words import ReadsWords, route_distinct
 from bench.cards import ModelCard, Settings
 from bench.contracts import NEGATIVE, POSITIVE, Dataset, FitContext, Floats, Requests
+from bench.errors import InputError
 from bench.rng import named_generator
 
 if TYPE_CHECKING:
@@ -71,6 +73,18 @@ class DPR(ReadsWords, CatalogueScorer):
         """The backbone; its version is part of a run's identity."""
         return (cls.stands_on.card.name,)
 
+    @classmethod
+    def check(cls, settings: Any, dataset: Dataset) -> None:
+        """Refuse two stages where there are no tags for the second.
+
+        Raises:
+            InputError: the dataset has no tags, or none of their epochs are wanted.
+        """
+        has_tags = any(dataset.catalogue.train_tags)
+        if settings.stages == 2 and not (has_tags and settings.tag_epochs):
+            reason = "tag_epochs is 0" if has_tags else f"{dataset.name} has none"
+            raise InputError(f"stages=2 trains on tags at once, and {reason}: leave out stages=2.")
+
     def fit(self, dataset: Dataset, context: FitContext) -> None:
         """Stage 1 (shared with the backbone's own row), Stage 2 on genre prompts, Stage 3 on tags (Algorithm 1).
 
@@ -86,6 +100,9 @@ class DPR(ReadsWords, CatalogueScorer):
         s, self.device = self.settings, context.device
         has_tags = any(dataset.catalogue.train_tags)
         third = s.tag_epochs > 0 and has_tags
+        self.check(s, dataset)
+        if s.tag_epochs > 0 and not has_tags:
+            context.progress.note(f"{dataset.name} has no tags: DPR's Stage 3 is left out")
         before = self._before(dataset, context) if third and s.stages == 3 else None
         group = TargetSets(dataset.catalogue, dataset.card.windows).group
         draws = named_generator(context.seed, "dpr", "prompt bank")
@@ -113,6 +130,22 @@ class DPR(ReadsWords, CatalogueScorer):
         assert isinstance(before, DPR)
         return before
 
+    def prepared(self, requests: Requests) -> Requests:
+        """The requests, or for DPR-Rand with the prompts of others: a fixed random cycle, in which nobody keeps the own one.
+
+        Raises:
+            InputError: there is one request only, so that no other one has a prompt.
+        """
+        if self.settings.prompt == "matched" or requests.prompts is None:
+            return requests
+        size = len(requests)
+        if size < 2:
+            raise InputError("prompt=mismatched takes every request's prompt from another one: it needs two at least.")
+        cycle = named_generator(0, "mismatched prompts").permutation(size)
+        other = np.empty(size, np.int64)
+        other[cycle] = np.roll(cycle, 1)
+        return replace(requests, prompts=tuple(requests.prompts[row] for row in other))
+
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """h_final . e_v where there is a prompt, h_u . e_v where there is none; reports the routed polarity."""
         import torch
@@ -122,7 +155,7 @@ class DPR(ReadsWords, CatalogueScorer):
             hidden = self.net.backbone.encode(requests.history)
             extras: dict[str, npt.NDArray[Any]] = {}
             if requests.prompts is not None:
-                routed = route_distinct(self._served(requests.prompts), self.router)
+                routed = route_distinct(requests.prompts, self.router)
                 extras = routed.extras
                 prompts = self._read(routed.texts, None)
                 for side in (POSITIVE, NEGATIVE):
@@ -150,15 +183,6 @@ class DPR(ReadsWords, CatalogueScorer):
         model.net = model._build(backbone, state[projection].shape[1])
         model.net.load_state_dict(state)
         return model
-
-    def _served(self, prompts: tuple[str, ...]) -> tuple[str, ...]:
-        """The prompts, or for DPR-Rand those of other requests: a fixed random cycle, in which nobody keeps the own one."""
-        if self.settings.prompt == "matched":
-            return prompts
-        cycle = named_generator(0, "mismatched prompts").permutation(len(prompts))
-        other = np.empty(len(prompts), np.int64)
-        other[cycle] = np.roll(cycle, 1)
-        return tuple(prompts[row] for row in other)
 
     def _build(self, backbone: Any, encoder_dim: int) -> DPRNet:
         from dpr.fusion import Fusion, Projector

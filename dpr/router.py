@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from baselines.encoders import CachedEncoder, PackagedMiniLM
+from baselines.encoders import CachedEncoder, PackagedMiniLM, default_cache_directory
 from bench.cards import RouterCard
 from bench.contracts import NEGATIVE, POSITIVE, Encoder, Floats, Progress
 from bench.errors import CheckError, InputError
@@ -75,7 +75,7 @@ class OfflineRouter:
             raise CheckError(
                 f"{WEIGHTS} was trained on another pool or encoder: train it again with python -m dpr.router_train."
             )
-        return CachedEncoder(_LogOdds()), float(report["temperature"])
+        return _kept_log_odds(default_cache_directory()), float(report["temperature"])
 
     @cached_property
     def _regression(self) -> tuple[npt.NDArray[np.float64], float]:
@@ -86,6 +86,12 @@ class OfflineRouter:
         vectors = self._encoder.encode(list(pool.prompts))
         fitted = LogisticRegression(C=10.0, max_iter=300).fit(vectors, pool.polarity)
         return fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0])
+
+
+@cache
+def _kept_log_odds(directory: Path) -> CachedEncoder:
+    """The adapted model, one for all routers of a process: recommenders side by side read the same prompts."""
+    return CachedEncoder(_LogOdds(), directory, unit=False)
 
 
 class _LogOdds:

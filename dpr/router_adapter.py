@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from baselines.encoders import packaged_minilm
-from baselines.text_batches import BATCH, encoded_batches
 from bench.atomic import atomic_path
 from bench.contracts import Floats, Progress
 from bench.rng import named_generator
+from bench.text_batches import BATCH, encoded_batches
 
 RANK = 8
 SCALE = 2.0

@@ -42,7 +42,7 @@ _UNITS = [
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 NUMBERS = {word: value for value, word in enumerate(_UNITS)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
 _NUMERAL = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
-_OUT_OF = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(?:/|out of|of)\s*\d+(?:\.\d+)?", re.IGNORECASE)
+_OUT_OF = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*(?:/|out of|of)\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
 DEEPEST = 32
 
 
@@ -72,7 +72,7 @@ def read(text: str, schema: Mapping[str, Any]) -> Reading:
             return Reading(fitted, repaired=True)
         first_error = first_error or problem
     if "number" in _types(schema) or "integer" in _types(schema):
-        value = number_in(text)
+        value = number_in(text, schema.get("maximum"))
         if value is not None:
             fitted = fit(value, schema)
             if violation(fitted, schema) is None:
@@ -131,10 +131,19 @@ def fit(value: Any, schema: Mapping[str, Any], depth: int = 0) -> Any:
     return value
 
 
-def number_in(text: str) -> int | float | None:
-    """The number that a sentence names in digits or words; None where it names none, or several."""
+def number_in(text: str, most: float | None = None) -> int | float | None:
+    """The number that a sentence names in digits or words; None where it names none, or several.
+
+    Args:
+        text: a sentence.
+        most: the largest number that is meant; where that is 10, "8/10" is 8, but nobody knows what "4/5" is.
+    """
     out_of = _OUT_OF.findall(text)
-    found = out_of if out_of else [numeral.replace(",", ".") for numeral in _NUMERAL.findall(text)]
+    if most is not None and any(float(whole) != most for _, whole in out_of if len(whole) < 300):
+        return None
+    found = (
+        [part for part, _ in out_of] if out_of else [numeral.replace(",", ".") for numeral in _NUMERAL.findall(text)]
+    )
     values: set[float] = {float(numeral) for numeral in found if len(numeral) < 300}
     if not values:
         values = _word_values(re.findall(r"[a-z]+", text.lower()))
@@ -195,7 +204,7 @@ def _from_text(text: str, wanted: set[str], schema: Mapping[str, Any]) -> Any:
     if "null" in wanted and clean.casefold() in ("", "null", "none"):
         return None
     if wanted & {"number", "integer"}:
-        value = number_in(clean)
+        value = number_in(clean, schema.get("maximum"))
         return text if value is None else value
     return text
 

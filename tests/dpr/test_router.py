@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.cards import EncoderCard
 from bench.errors import CheckError, InputError
-from dpr import router_prompts
+from dpr import router, router_prompts
 from dpr.router import BartRouter, OfflineRouter, route_records
 from dpr.router_prompts import DIFFICULTIES, pool_sha256, read_pool, read_report, training_prompts
 from dpr.router_train import accuracy_by_difficulty, fitted_temperature, wilson_interval
@@ -119,6 +119,19 @@ def test_order_batch_and_repeats_do_not_matter(offline):
     np.testing.assert_allclose(shuffled_confidence, confidence[order], atol=1e-5)
     alone, alone_confidence = OfflineRouter().route(prompts[:1])
     assert alone[0] == polarity[0] and abs(alone_confidence[0] - confidence[0]) < 1e-5
+
+
+def test_decisions_are_kept_for_other_processes(tmp_path, monkeypatch):
+    from dpr.router_adapter import PolarityModels
+
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    prompts = ["something funny", "no horror tonight"]
+    first = OfflineRouter().route(prompts)
+    router._kept_log_odds.cache_clear()
+    monkeypatch.setattr(PolarityModels, "load", lambda _: pytest.fail("routed again"))
+    again = OfflineRouter().route(prompts)
+    router._kept_log_odds.cache_clear()
+    np.testing.assert_array_equal(first, again)
 
 
 @given(st.lists(st.text(min_size=1, max_size=60).filter(str.strip), max_size=3))

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.contracts import Dataset, Requests
+from bench import run
+from bench.contracts import Dataset, Ragged, Requests
 from bench.errors import InputError
 from bench.progress import SilentProgress
+from bench.rankings import read_rankings
 from bench.store import Store
 from dpr.adapter import DPRBERT, DPRGRU, DPRSAS
 from dpr.evidence import EXPERTS
@@ -58,11 +60,25 @@ def test_ablations_of_the_third_stage_share_what_comes_before(tmp_path: Path) ->
 @pytest.mark.parametrize("size", [2, 3, 17, 512])
 def test_mismatched_prompts_are_everybody_elses(size: int) -> None:
     model = DPRSAS(DPRSAS.Settings(prompt="mismatched"))
+    users, history = np.arange(size, dtype=np.int32), Ragged.of([[1]] * size)
     prompts = tuple(f"prompt {number}" for number in range(size))
-    served = model._served(prompts)
-    assert sorted(served) == sorted(prompts)
+    requests = Requests(users, history, prompts)
+    served = model.prepared(requests).prompts
+    assert served is not None and sorted(served) == sorted(prompts)
     assert all(mine != given for mine, given in zip(prompts, served, strict=True))
-    assert served == model._served(prompts)
+    assert served == model.prepared(requests).prompts
+    with pytest.raises(InputError, match="two at least"):
+        model.prepared(requests.take(np.array([0])))
+    assert DPRSAS(DPRSAS.Settings()).prepared(requests) is requests
+
+
+def test_mismatched_prompts_do_not_hang_on_the_batches(tmp_path: Path) -> None:
+    quick = {**QUICK, "backbone": {**TINY, "epochs": 1}, "epochs": 1, "tag_epochs": 1, "prompt": "mismatched"}
+    items = []
+    for size in (512, 7):
+        made = run(task="pos", model="dpr_sas", limit=40, batch_size=size, settings=quick, out=tmp_path / str(size))
+        items.append(read_rankings(made.directory / "rankings.parquet", 10).items)
+    np.testing.assert_array_equal(*items)
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +149,14 @@ def one_wish() -> Any:
     import torch
 
     return torch.tensor([1])
+
+
+def test_without_tags_two_stages_are_refused_and_three_end_after_the_second() -> None:
+    """Stage 3 trains on tags: what would be left of two stages without them is nothing."""
+    settings = DPRSAS.Settings
+    data = small_dataset(tags=False)
+    with pytest.raises(InputError, match="stages=2 trains on tags at once, and small has none"):
+        DPRSAS.check(settings.parse("dpr_sas", {"stages": 2}), data)
+    with pytest.raises(InputError, match="tag_epochs is 0"):
+        DPRSAS.check(settings.parse("dpr_sas", {"stages": 2, "tag_epochs": 0}), small_dataset())
+    DPRSAS.check(settings.parse("dpr_sas", {}), data)

@@ -1,4 +1,4 @@
-"""Encodings kept on disk, safe against killed and parallel processes."""
+"""Sentence encoders by name, and their encodings kept on disk, safe against killed and parallel processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from baselines.text_batches import encoded_batches
+from bench import registry
 from bench.cards import EncoderCard
 from bench.contracts import Bools, Encoder, Floats, Progress
-from bench.errors import InputError
+from bench.errors import InputError, unknown_name
+from bench.text_batches import encoded_batches
+
+# The entry for all other sentence-transformers models is a class that needs a name, so it is no name of its own.
+BY_NAME = "sentence-transformers"
+
+
+def load_encoder(name: str) -> Encoder:
+    """The encoder of a name, not yet loaded.
+
+    Args:
+        name: a name registered under `bench.encoders`, or a sentence-transformers model: a hub name ("owner/model") or
+            a folder.
+
+    Raises:
+        InputError: neither; the nearest registered name is suggested.
+    """
+    known = registry.names("encoders")
+    if name in known and name != BY_NAME:
+        encoder: Encoder = registry.get("encoders", name)()
+        return encoder
+    if "/" in name or Path(name).is_dir():
+        named: Encoder = registry.get("encoders", BY_NAME)(name)
+        return named
+    raise unknown_name("encoder", name, [entry for entry in known if entry != BY_NAME])
 
 
 def default_cache_directory() -> Path:
@@ -34,14 +58,13 @@ class CachedEncoder:
     Args:
         encoder: an encoder, or the name of one as `load_encoder` takes it.
         directory: the folder of the cache files; `default_cache_directory()` unless given.
+        unit: whether the vectors are of unit length, as those of sentence encoders are.
     """
 
-    def __init__(self, encoder: Encoder | str, directory: Path | None = None) -> None:
+    def __init__(self, encoder: Encoder | str, directory: Path | None = None, *, unit: bool = True) -> None:
         if isinstance(encoder, str):
-            from baselines.encoders import load_encoder
-
             encoder = load_encoder(encoder)
-        self._encoder = encoder
+        self._encoder, self._unit = encoder, unit
         self._directory = default_cache_directory() if directory is None else Path(directory)
         self._vectors: dict[bytes, Floats] = {}
         self._read_records = 0
@@ -57,7 +80,7 @@ class CachedEncoder:
         return self._encoder.identity
 
     def encode(self, texts: list[str], progress: Progress | None = None) -> Floats:
-        """Unit-length vectors, float32 [len(texts), dimension]; the encoder loads only if a text is new.
+        """The encoder's vectors, float32 [len(texts), dimension]; it loads only if a text is new.
 
         Raises:
             InputError: the cache cannot be written, or the encoder cannot be loaded.
@@ -108,7 +131,8 @@ class CachedEncoder:
         found = np.frombuffer(data, record, count)
         vectors = found["vector"].astype(np.float32)
         # A crash of the whole machine may leave a record of the right length with no data in it.
-        sound = np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3
+        length = np.linalg.norm(vectors, axis=1)
+        sound = np.abs(length - 1) < 1e-3 if self._unit else np.isfinite(length) & (length > 0)
         for place in np.flatnonzero(sound):
             self._vectors[found["key"][place].tobytes()] = vectors[place]
         self._read_records += count
