@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.leaderboard.rows import Board
     from bench.runs import Run
 
-__all__ = ["__version__", "run"]
+__all__ = ["__version__", "load_leaderboard", "run"]
 
 
 def run(*, task: str, model: str, **options: Any) -> Run:
@@ -30,6 +33,26 @@ def run(*, task: str, model: str, **options: Any) -> Run:
     from bench.runner import RunConfig, execute
 
     return execute(RunConfig.build(task=task, model=model, **options))
+
+
+def load_leaderboard(path: str | Path = "results") -> Board:
+    """The board that `bench leaderboard build` wrote.
+
+    Args:
+        path: the file, or the folder of results that it lies in.
+
+    Returns:
+        The board; `to_pandas()` is a frame with a row for every row.
+
+    Raises:
+        InputError: the file is missing, of a newer version, or a key of it is wrong.
+    """
+    from pathlib import Path
+
+    from bench.leaderboard.rows import FILE, read_board
+
+    place = Path(path)
+    return read_board(place / FILE if place.is_dir() else place)
 
 
 def __getattr__(name: str) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """Lend a temporary path beside `path`; when the block ends well, what was written there becomes `path`.
 
     The data reach the disk before the name does. On any exception, an interrupt included, the temporary file is removed
-    and `path` stays as it was.
+    and `path` stays as it was. Without `durable` nobody waits for the disk: for many files that are easily made again, since
+    after a power cut (no kill) one may be empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -22,19 +23,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        sync_file(temporary)
+        if durable:
+            sync_file(temporary)
         # mkstemp makes files private; a result is as readable as any other file the person writes.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a whole file: text as UTF-8, or bytes."""
-    with atomic_path(path) as temporary:
+def atomic_write(path: Path, content: str | bytes, durable: bool = True) -> None:
+    """Write a whole file: text as UTF-8, or bytes. `durable` as of `atomic_path`."""
+    with atomic_path(path, durable) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,6 +30,8 @@ class TaskCard(Card):
     metrics: tuple[str, ...]
     prompted: bool
     notes: tuple[str, ...] = ()
+    # Nobody knows the right answer: a judge scores the rankings afterwards (`bench judge`).
+    judged: bool = False
 
 
 class ModelCard(Card):
@@ -50,7 +52,7 @@ class ModelCard(Card):
 class DatasetCard(Card):
     """A dataset and where it comes from."""
 
-    domain: Literal["film", "news", "book"]
+    domain: Literal["film", "news", "book", "product"]
     source: str
     sha256: str = ""
     windows: tuple[int, ...] = (3, 5, 10)
@@ -67,9 +69,16 @@ class EncoderCard(Card):
 
 
 class JudgeCard(Card):
-    """A judge of recommendation lists."""
+    """A judge of recommendation lists. Scores of judges that are language models and of others are never mixed.
+
+    `reads_refusals` is False where "no horror" reads to it like a wish for horror: it is given no such requests.
+    """
 
     is_llm: bool
+    needs: tuple[str, ...] = ()
+    reads_refusals: bool = True
+    settings: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
 
 
 class RouterCard(Card):
@@ -77,9 +86,14 @@ class RouterCard(Card):
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys are refused, values are checked, instances do not change."""
+    """Base of every settings model: unknown keys are refused, values are checked, instances do not change.
+
+    `places` are settings that say where something lies; what is in it is told by another setting (a digest), so they are no
+    part of an identity.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    places: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def described(cls) -> dict[str, str]:

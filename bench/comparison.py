@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +15,9 @@ from bench.errors import InputError, unknown_name
 from bench.rankings import read_scores
 from bench.results import Result, read_result
 from bench.runs import RESULT, SCORES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Row(BaseModel):
@@ -53,6 +56,17 @@ class Comparison(BaseModel):
     protocol: str
     correction: str = "holm"
     rows: list[Row]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for every run and metric."""
+        from bench.notebook import comparison_frame
+
+        return comparison_frame(self)
+
+    def _repr_html_(self) -> str:
+        from bench.notebook import comparison_html
+
+        return comparison_html(self)
 
 
 def compare_runs(folders: list[Path], baseline: Path, metrics: list[str] | None = None) -> Comparison:
@@ -101,6 +115,12 @@ def _scores(folder: Path, metrics: list[str] | None, result: Result) -> tuple[Sc
 
 
 def _refuse_unlike(base: Result, other: Result) -> None:
+    judges = [(result.judge or {}).get("identity") for result in (base, other)]
+    if judges[0] != judges[1]:
+        raise InputError(
+            f"runs {base.run} and {other.run} were not scored by the same judge (same version, settings, language model and "
+            "prompts): compare judgements of one judge."
+        )
     if other.targets_digest != base.targets_digest or other.dataset_fingerprint != base.dataset_fingerprint:
         differing = [
             f"{key} {getattr(base, key)} and {getattr(other, key)}"

@@ -17,7 +17,7 @@ from bench.errors import CheckError, InputError
 from bench.language import lend
 from bench.llm.contracts import LanguageModel
 from bench.ranking import clean
-from bench.runner import DEPTH, shape_problem
+from bench.ranking_pass import DEPTH, shape_problem
 from bench.scoring import build_examples, load_dataset, visible
 from bench.store import Store, Wanted
 

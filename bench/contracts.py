@@ -6,7 +6,7 @@ Ragged data is two arrays: `offsets` (int64, one longer than the rows) and the v
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -27,6 +27,8 @@ Bools = npt.NDArray[np.bool_]
 
 POSITIVE, NEGATIVE, UNPROMPTED = 1, -1, 0
 NO_ITEM = -1
+# What judges score, each from 1 (worst) to 10 (best): Section 4.4 and Appendix B.5.
+ASPECTS = ("history_alignment", "intent_fulfillment", "overall_score")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Dataset:
 
     User u's events are `events[u]`; the first `train_end[u]` are train, those up to `valid_end[u]` validation, the rest
     test. What a model is fitted on is `for_training()`: the same class with neither test events nor eval tags in it.
+    `times` are the seconds since 1970 of every event, int64 [E] like `events.values`, where the data have a clock.
     """
 
     card: DatasetCard
@@ -104,6 +107,7 @@ class Dataset:
     train_end: Longs
     valid_end: Longs
     fingerprint: str
+    times: Longs | None = None
 
     @property
     def name(self) -> str:
@@ -118,6 +122,7 @@ class Dataset:
         return replace(
             self,
             events=Ragged(offsets, self.events.values[visible]),
+            times=None if self.times is None else self.times[visible],
             catalogue=replace(self.catalogue, eval_tags=()),
         )
 
@@ -243,7 +248,10 @@ class FitContext(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """What is asked and what counts as right."""
+    """What is asked and what counts as right.
+
+    A task whose settings hang on the data has a classmethod `suited(dataset, values)`: the given values with those filled in.
+    """
 
     card: ClassVar[TaskCard]
 
@@ -256,7 +264,11 @@ class Task(Protocol):
 
 @runtime_checkable
 class Recommender(Protocol):
-    """A contestant. Constructed from its settings and a device; `fit` sees `dataset.for_training()` only."""
+    """A contestant. Constructed from its settings and a device; `fit` sees `dataset.for_training()` only.
+
+    A class that cannot do with every dataset has a classmethod `check(settings, dataset)`, which raises an InputError; a task
+    that cannot has a method `check(dataset)`.
+    """
 
     card: ClassVar[ModelCard]
     Settings: ClassVar[type[cards.Settings]]
@@ -291,6 +303,14 @@ class UsesLLM(Protocol):
 
 
 @runtime_checkable
+class ReadsAhead(Protocol):
+    """A recommender that turns all requests of a run into others before it is given any, such as a control that swaps prompts."""
+
+    def prepared(self, requests: Requests) -> Requests:
+        """The requests to rank in place of these, in the same order and of the same users."""
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """A frozen sentence encoder: text to unit vectors."""
 
@@ -311,7 +331,51 @@ class Router(Protocol):
         """Polarity (+1 or -1) int8 [B], and the confidence in it, float32 [B] in 0.5 to 1."""
 
 
+@dataclass(frozen=True)
+class Lists:
+    """What a judge sees of B examples: who asked for what, and the lists they got, int32 [B, k], best first, NO_ITEM at the end.
+
+    `repeat` int32 [B], where given, asks for a judgement of its own: a judge that draws must not give an earlier one again.
+    """
+
+    requests: Requests
+    items: Ints
+    repeat: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of one list: a score for each of `ASPECTS`, 1 (worst) to 10 (best); None where it gave none.
+
+    Where `scores` is None, `failure` says why (a `bench.llm.contracts.Failure`) and nothing is put in their place. `text` is what
+    a language model wrote, whatever was made of it; `cost` its calls, tokens and price, None where unknown.
+    """
+
+    scores: dict[str, float] | None
+    reasons: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+    failure: str | None = None
+    repaired: bool = False
+    cost: dict[str, float | None] = field(default_factory=dict)
+
+
+@runtime_checkable
 class Judge(Protocol):
-    """Scores a recommendation list against a request; a judge is a model too."""
+    """Scores lists against requests; a judge is a model too. One that asks a language model is a `UsesLLM` as well.
+
+    One that can also say which of two lists is better has `compare(lists, others)`, which gives for every example
+    +1 (the list), -1 (the other), 0 (a tie) or None (no verdict), as `judge` does.
+    """
 
     card: ClassVar[JudgeCard]
+    Settings: ClassVar[type[cards.Settings]]
+    settings: cards.Settings
+
+    def prepare(self, dataset: Dataset, progress: Progress) -> None:
+        """Read what is to be known of the catalogue; `dataset` is its training view."""
+
+    def judge(self, lists: Lists) -> Iterator[tuple[int, Verdict]]:
+        """Verdicts as they come, each with the row of its list."""

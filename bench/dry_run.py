@@ -15,7 +15,8 @@ from bench import language, scoring
 from bench.contracts import Progress
 from bench.errors import InputError
 from bench.llm.contracts import Answer, ChatRequest, Failure
-from bench.runner import DEPTH, RunConfig, make_plan, missing_spans
+from bench.ranking_pass import DEPTH, missing_spans
+from bench.runner import RunConfig, make_plan
 from bench.runs import MODELS
 from bench.store import Store, resolve_device
 

@@ -14,6 +14,10 @@ class CheckError(Exception):
     """The run or check itself failed (exit code 1): nothing is wrong with what the person typed."""
 
 
+class BusyError(CheckError):
+    """Another process holds what is asked for: it may be free, or done, later."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An error for a name that does not exist, with the nearest known one suggested.
 

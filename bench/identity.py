@@ -103,7 +103,8 @@ def targets_digest(examples: Examples) -> str:
     """SHA-256 over users, targets, windows and rules as little-endian integers: equal where the questions are equal.
 
     The order of arrays is users, target offsets, target items, window, rule, polarity, allowed (its shape, then one byte
-    a cell). Prompts are not in it, so that conditions which differ in words alone can be compared.
+    a cell). Prompts are not in it, so that conditions which differ in words alone can be compared; but where no example has a
+    target, the words are all that is asked, and are added.
     """
     targets, intent = examples.targets, examples.targets.intent
     arrays: tuple[npt.NDArray[Any], ...] = (
@@ -119,4 +120,6 @@ def targets_digest(examples: Examples) -> str:
     for array in arrays:
         total.update(len(array).to_bytes(8, "little") + np.asarray(array).astype("<i8").tobytes())
     total.update(np.ascontiguousarray(intent.allowed, np.uint8).tobytes())
+    if not len(targets.items.values):
+        total.update((prompts_digest(examples.requests.prompts) or "").encode())
     return total.hexdigest()

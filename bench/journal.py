@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,11 +72,16 @@ class Writer:
 
     def add(self, record: str, **values: Any) -> None:
         """Append a record of the given kind with the time (seconds since 1970) and `values`."""
-        row = {"record": record, "time": round(time.time(), 3), **values}
-        self._lines.write(row)
+        self.add_all(record, [values])
+
+    def add_all(self, record: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append a record of the given kind for each of the rows."""
+        now = round(time.time(), 3)
+        new = [{"record": record, "time": now, **values} for values in rows]
+        self._lines.write_all(new)
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        self.records.append(row)
+        self.records.extend(new)
 
     def close(self) -> None:
         """Close the file."""

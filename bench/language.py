@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from bench import provenance, registry
-from bench.contracts import Progress, Ranking, Recommender, UsesLLM
+from bench.contracts import Judge, Progress, Ranking, Recommender, UsesLLM
 from bench.errors import CheckError, InputError
 from bench.llm.contracts import Answer, ChatRequest, Failure, LanguageModel
 from bench.results import AnswersReport, Rate
@@ -44,20 +44,63 @@ HOPELESS = frozenset({Failure.AUTHENTICATION, Failure.NOT_FOUND})
 SHARED = frozenset({Failure.CONNECTION, Failure.BAD_REQUEST})
 
 
+class Asking(Protocol):
+    """How a language model is asked: what `bench run`, and every other command that asks one, is told of it."""
+
+    @property
+    def llm(self) -> str | None:
+        """Its name."""
+
+    @property
+    def llm_config(self) -> Path | None:
+        """The configuration that has it."""
+
+    @property
+    def max_cost(self) -> float | None:
+        """US dollars that may be spent."""
+
+    @property
+    def max_requests(self) -> int | None:
+        """Requests that may be sent."""
+
+    @property
+    def llm_batch(self) -> bool:
+        """Whether requests go through the Batch API."""
+
+    @property
+    def device(self) -> str:
+        """Where engines in this process compute."""
+
+    @property
+    def out(self) -> Path:
+        """Folder of results."""
+
+
 @contextmanager
 def opened(config: RunConfig, progress: Progress, *, send: bool = True) -> Iterator[LanguageModel | None]:
-    """The language model that the configuration names, closed at the end; None for a model that asks none.
+    """The language model that a run's configuration names: `opened_for` its model."""
+    needs = registry.get("models", config.model).card.needs
+    with opened_for(f"model {config.model!r}", needs, config, progress, send=send) as llm:
+        yield llm
+
+
+@contextmanager
+def opened_for(
+    who: str, needs: Collection[str], config: Asking, progress: Progress, *, send: bool = True
+) -> Iterator[LanguageModel | None]:
+    """The language model that a configuration names, closed at the end; None for what asks none.
 
     Args:
-        config: names it.
+        who: what asks, as a person says it ("model 'zero_shot'").
+        needs: what its card says that it needs.
+        config: names the language model.
         progress: where its notes go.
         send: False opens one that answers from the cache alone and has Failure.BUDGET for everything else, which it writes
             down for `bench llm export` (engines in this process do not: nobody else could answer for them).
 
     Raises:
-        InputError: the model needs one and none is named, or the other way round, or it cannot be opened.
+        InputError: one is needed and none is named, or the other way round, or it cannot be opened.
     """
-    wanted = "llm" in registry.get("models", config.model).card.needs
     given = {
         "--llm": config.llm,
         "--llm-config": config.llm_config,
@@ -66,13 +109,13 @@ def opened(config: RunConfig, progress: Progress, *, send: bool = True) -> Itera
         "--batch": config.llm_batch or None,
     }
     flags = [flag for flag, value in given.items() if value is not None]
-    if not wanted:
+    if "llm" not in needs:
         if flags:
-            raise InputError(f"model {config.model!r} uses no language model: leave out {' and '.join(flags)}.")
+            raise InputError(f"{who} uses no language model: leave out {' and '.join(flags)}.")
         yield None
         return
     if config.llm is None:
-        raise InputError(f"model {config.model!r} asks a language model: name one with --llm NAME --llm-config FILE.")
+        raise InputError(f"{who} asks a language model: name one with --llm NAME --llm-config FILE.")
     limits = {"max_cost": config.max_cost, "max_requests": config.max_requests, "batch": config.llm_batch}
     from bench.llm.opening import is_engine
 
@@ -134,8 +177,8 @@ def template_hashes(model: type[Any]) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def lend(model: Recommender, llm: LanguageModel | None) -> None:
-    """Give the language model to a model that asks one.
+def lend(model: Recommender | Judge, llm: LanguageModel | None) -> None:
+    """Give the language model to a recommender or judge that asks one.
 
     Raises:
         CheckError: its card says that it needs one, but it takes none.
@@ -144,7 +187,7 @@ def lend(model: Recommender, llm: LanguageModel | None) -> None:
     if llm is None:
         return
     if not isinstance(model, UsesLLM):
-        raise CheckError(f"model {model.card.name!r} says that it needs a language model but has no use_llm().")
+        raise CheckError(f"{model.card.name!r} says that it needs a language model but has no use_llm().")
     model.use_llm(llm)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import CheckError
+from bench.errors import BusyError
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def file_lock(path: Path, busy: str | None = None, waiting: Callable[[], None] |
         waiting: called once before waiting.
 
     Raises:
-        CheckError: the lock is held and `busy` is given; the message ends with the holder's process number.
+        BusyError: the lock is held and `busy` is given; the message ends with the holder's process number.
     """
     import fcntl
 
@@ -32,7 +32,7 @@ def file_lock(path: Path, busy: str | None = None, waiting: Callable[[], None] |
         except BlockingIOError:
             if busy is not None:
                 holder = os.read(handle, 32).decode(errors="replace").strip()
-                raise CheckError(f"{busy} (process {holder or 'unknown'}).") from None
+                raise BusyError(f"{busy} (process {holder or 'unknown'}).") from None
             if waiting is not None:
                 waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)

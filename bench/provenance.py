@@ -37,7 +37,7 @@ SECRET_NAME = re.compile(
     r"(?i)(?:^|[-_.])(?:api_?key|key|token|password|passwd|secret|credentials?|authorization|auth)$"
 )
 SECRET_VALUE = re.compile(
-    r"sk-[\w-]{6,}|hf_\w{8,}|gh[pousr]_\w{8,}|github_pat_\w{8,}|xox[a-z]-[\w-]{8,}|AKIA\w{12,}|AIza[\w-]{20,}"
+    r"(?<![A-Za-z0-9])sk-[\w-]{6,}|hf_\w{8,}|gh[pousr]_\w{8,}|github_pat_\w{8,}|xox[a-z]-[\w-]{8,}|AKIA\w{12,}|AIza[\w-]{20,}"
     r"|eyJ[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]*)?|(?i:bearer\s+)\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
 SOURCES = ("bench", "tasks", "baselines", "dpr", "judges", "pyproject.toml")

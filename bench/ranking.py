@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from bench.contracts import NO_ITEM, Bools, Floats, Ragged, Ranking, Requests
 
+# Up to so many cells a mask over the catalogue is the fastest way to look items up; larger ones are not made.
+MASK_CELLS = 1 << 27
+
 
 def seen_mask(history: Ragged, n_items: int) -> Bools:
     """Items of each history, bool [B, n_items]."""
@@ -45,6 +48,14 @@ def top_k(scores: Floats, history: Ragged, k: int, extras: dict[str, npt.NDArray
     return Ranking(items, best, extras=dict(extras or {}))
 
 
+def _seen(items: npt.NDArray[np.int64], history: Ragged, n_items: int) -> Bools:
+    """Which of the items, [B, k], are in the row's history."""
+    row = np.arange(len(items))
+    if len(items) * n_items <= MASK_CELLS:
+        return seen_mask(history, n_items)[row[:, None], items]
+    return np.isin(row[:, None] * n_items + items, np.repeat(row, history.lengths) * n_items + history.values)
+
+
 def clean(ranking: Ranking, requests: Requests, n_items: int, k: int) -> tuple[Ranking, dict[str, int]]:
     """The ranking without seen, repeated and unknown items, closed up, cut to k places; and how many of each there were.
 
@@ -57,7 +68,7 @@ def clean(ranking: Ranking, requests: Requests, n_items: int, k: int) -> tuple[R
     given = items != NO_ITEM
     unknown = given & ((items < 0) | (items >= n_items))
     safe = np.where(given & ~unknown, items, 0)
-    seen = given & ~unknown & seen_mask(requests.history, n_items)[np.arange(len(items))[:, None], safe]
+    seen = given & ~unknown & _seen(safe, requests.history, n_items)
     cells = np.arange(len(items))[:, None] * (n_items + 1) + np.where(given & ~unknown, items, n_items)
     first = np.zeros(items.shape, bool)
     first.flat[np.unique(cells, return_index=True)[1]] = True

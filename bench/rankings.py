@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bench.atomic import atomic_path
 from bench.contracts import NO_ITEM, Examples, Ints, Ranking, Scores
 from bench.errors import CheckError, InputError
+from bench.statistics import with_failures
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,8 +74,8 @@ def rows_in(path: Path) -> int | None:
         return None
 
 
-def read_rankings(path: Path, k: int) -> Ranking:
-    """Read merged rankings back as arrays of k places.
+def read_rankings(path: Path, k: int, rows: npt.NDArray[Any] | None = None) -> Ranking:
+    """Read merged rankings back as arrays of k places: all of them, or those of the given rows.
 
     Raises:
         InputError: the file is absent or is no table of rankings.
@@ -83,6 +84,8 @@ def read_rankings(path: Path, k: int) -> Ranking:
     missing = [name for name in FIXED if name not in table.column_names]
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}: it is not a table of rankings.")
+    if rows is not None:
+        table = table.take(rows[rows < table.num_rows])
     n = table.num_rows
     items, scores = np.full((n, k), NO_ITEM, np.int32), np.full((n, k), -np.inf, np.float32)
     if n:
@@ -122,6 +125,20 @@ def read_scores(path: Path) -> tuple[Scores, Ints, Ints, npt.NDArray[np.bool_]]:
     return Scores(metrics), table["user"].to_numpy(), table["window"].to_numpy(), table["failed"].to_numpy()
 
 
+def read_metric(path: Path, metric: str) -> tuple[npt.NDArray[np.float64], Ints, Ints]:
+    """One metric of a run, failures filled in with the worst value: values float64 [B], users and windows int32 [B].
+
+    Raises:
+        InputError: the file is absent or not readable, or the run has no such metric.
+    """
+    table = _read(path, ["user", "window", "failed", metric])
+    if metric not in table.column_names:
+        raise InputError(f"{path} has no column {metric!r}: compute the scores again with `bench score`.")
+    scores = Scores({metric: table[metric].to_numpy()})
+    filled = with_failures(scores, np.asarray(table["failed"].to_numpy(), bool)).columns[metric]
+    return np.asarray(filled, np.float64), table["user"].to_numpy(), table["window"].to_numpy()
+
+
 def _write(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
@@ -129,13 +146,14 @@ def _write(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # memory_map off and a plain reader: a file is read whole, and no dataset machinery is loaded.
-        return pq.ParquetFile(path).read()
+        # memory_map off and a plain reader: a file is read whole, and no dataset machinery is loaded. A pool of threads
+        # costs more than it brings on files of a few hundred kilobytes.
+        return pq.ParquetFile(path).read(columns, use_threads=False)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: the run is not finished; give its command again.") from None
     except (OSError, pa.ArrowException) as error:

@@ -140,6 +140,7 @@ class Result(_Shape):
     provenance: dict[str, Any]
     cost: dict[str, Any] = {}
     timing: dict[str, float] = {}
+    parameters: int | None = Field(default=None, ge=0)
 
     def to_json(self) -> str:
         """One JSON document, indented, without NaN."""

@@ -6,31 +6,24 @@ Same configuration, same run: a finished one is read from disk, an interrupted o
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
-from bench import journal, language, provenance, rankings, registry, scoring
+from bench import journal, language, parallel, provenance, registry, scoring
 from bench.cards import Settings
-from bench.contracts import Dataset, Examples, Progress, Ranking, Recommender, Task
-from bench.errors import CheckError, InputError
+from bench.contracts import Dataset, Examples, Progress, Task
+from bench.errors import InputError
 from bench.identity import part_versions, prompts_digest, run_identity, targets_digest
 from bench.llm.contracts import LanguageModel
 from bench.progress import SilentProgress
-from bench.ranking import clean
+from bench.ranking_pass import DEPTH, merge, rank_missing
 from bench.runs import JOURNAL, MODELS, PARTS, RANKINGS, RESULT, RUNS, SCORES, Run, finished
-from bench.store import Store, resolve_device
+from bench.store import Store, resolve_device, sha256_of
 
-# Metrics go to 20, so that is how far every ranking is kept.
-DEPTH = 20
 TASK_PREFIX = "task."
-
-Span = tuple[int, int]
 
 
 class RunConfig(Settings):
@@ -124,6 +117,8 @@ def make_plan(
         dataset = scoring.load_dataset(config.dataset, config.data_dir, progress)
     if "windows" in task_class.Settings.model_fields:
         task_values.setdefault("windows", dataset.card.windows)
+    if hasattr(task_class, "suited"):
+        task_values = task_class.suited(dataset, task_values)
     task_settings = task_class.Settings.parse(f"task {config.task}", task_values)
     protocol = getattr(task_settings, "protocol", config.protocol or "paper")
     asked = language.identity(llm, model)
@@ -138,6 +133,11 @@ def make_plan(
         llm=asked,
     )
     task = task_class(task_settings)
+    # What the data lack is said before anything is trained.
+    if hasattr(task, "check"):
+        task.check(dataset)
+    if hasattr(model, "check"):
+        model.check(model_settings, dataset)
     return Plan(config, task, task_settings, model, model_settings, dataset, protocol, identity, asked)
 
 
@@ -154,6 +154,10 @@ def execute(config: RunConfig, progress: Progress | None = None, dataset: Datase
         CheckError: the model failed, or another process is at the same run; what was ranked is kept.
     """
     progress = progress or SilentProgress()
+    if parallel.rank():
+        raise InputError(
+            "in several processes (torchrun, accelerate launch) only `bench run` works: start one process."
+        )
     with language.opened(config, progress) as llm:
         return carry_out(make_plan(config, progress, llm, dataset), llm, progress)
 
@@ -172,28 +176,36 @@ def carry_out(plan: Plan, llm: LanguageModel | None, progress: Progress) -> Run:
     config = plan.config
     if not config.refit and (done := finished(plan.directory, plan.identity)) is not None:
         progress.note(f"run {plan.run} is finished: shown from {plan.directory}")
+        parallel.agree(False)
         return done
     with journal.open_for(plan.directory / JOURNAL, plan.identity, anew=config.refit) as writer:
         if not writer.records:
             _clear(plan.directory)
         examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
         _start(plan, examples, writer)
-        _rank_missing(plan, examples, llm, writer, progress)
-        _merge(plan.directory, writer, len(examples))
+        rank_missing(plan, examples, llm, writer, progress)
+        merge(plan.directory, writer, len(examples))
         progress.note("scoring")
         result = scoring.finish(plan.directory, plan.task, examples, journal.read(writer.path))
-        writer.add("end", run=plan.run)
+        writer.add("end", run=plan.run, rankings_sha256=sha256_of(plan.directory / RANKINGS))
         shutil.rmtree(plan.directory / PARTS, ignore_errors=True)
     return Run(plan.directory, result)
 
 
-def missing_spans(n: int, kept: list[Span], size: int) -> Iterator[Span]:
-    """What of `range(n)` the kept spans leave out, cut into pieces of at most `size`."""
-    place = 0
-    for start, stop in [*sorted(kept), (n, n)]:
-        for begin in range(place, start, size):
-            yield begin, min(begin + size, start)
-        place = max(place, stop)
+def lend_hands(config: RunConfig, progress: Progress) -> None:
+    """What the other processes of a launcher do of a run: fit its model along with rank 0, where that has to fit it.
+
+    Raises:
+        InputError, CheckError: as `execute`.
+    """
+    if not parallel.agree(False):
+        return
+    plan = make_plan(config, progress)
+    values = plan.model_settings.model_dump(mode="json")
+    store = Store(config.out / MODELS)
+    store.fitted(
+        config.model, plan.dataset, values, config.seed, resolve_device(config.device), progress, refit=config.refit
+    )
 
 
 def _task_values(config: RunConfig, task: type[Any]) -> dict[str, Any]:
@@ -213,7 +225,7 @@ def _task_values(config: RunConfig, task: type[Any]) -> dict[str, Any]:
 
 
 def _part(name: str, entry: type[Any], settings: Settings) -> dict[str, Any]:
-    values = settings.model_dump(mode="json")
+    values = settings.model_dump(mode="json", exclude=set(settings.places))
     versions = part_versions(entry, values)
     return {"name": name, "version": entry.card.version, "settings": values} | ({"parts": versions} if versions else {})
 
@@ -265,93 +277,6 @@ def _start(plan: Plan, examples: Examples, writer: journal.Writer) -> None:
     version = journal.JOURNAL_VERSION
     depth = {"depth": DEPTH} | ({} if card.max_k is None else {"max_k": card.max_k})
     writer.add("start", journal_version=version, identity=plan.identity, **depth, about=about, provenance=origin)
-
-
-def _rank_missing(
-    plan: Plan, examples: Examples, llm: LanguageModel | None, writer: journal.Writer, progress: Progress
-) -> None:
-    """Rank what no kept batch covers. A batch counts once its part is on disk and then its record."""
-    kept = _kept(plan.directory, writer, len(examples))
-    # A batch service is asked once for everything.
-    size = len(examples) if plan.config.llm_batch else plan.config.batch_size
-    todo = list(missing_spans(len(examples), kept, size))
-    if not todo:
-        return
-    device = resolve_device(plan.config.device)
-    store = Store(plan.config.out / MODELS)
-    values = plan.model_settings.model_dump(mode="json")
-    model, checkpoint = store.fitted(
-        plan.config.model, plan.dataset, values, plan.config.seed, device, progress, refit=plan.config.refit
-    )
-    gpu = provenance.hardware()["gpu"] if device == "cuda" else None
-    writer.add("fitted", key=checkpoint.key, fit_seconds=checkpoint.fit_seconds, device=device, gpu=gpu)
-    language.lend(model, llm)
-    shown = scoring.visible(examples, plan.model.card.information)
-    advance = progress.track(f"ranking {plan.config.model}", len(examples))
-    advance(len(examples) - sum(stop - start for start, stop in todo))
-    for start, stop in todo:
-        batch = shown.take(np.arange(start, stop))
-        began = time.perf_counter()
-        ranking = _rank(plan.config.model, model, batch, (start, stop))
-        seconds = time.perf_counter() - began
-        ranking, counts = clean(ranking, batch.requests, len(plan.dataset.catalogue), DEPTH)
-        part = rankings.part_name(start, stop)
-        rankings.write_part(plan.directory / PARTS / part, start, ranking, batch)
-        asked = {} if llm is None else {"llm": language.spent(llm)}
-        writer.add("batch", start=start, stop=stop, part=part, seconds=round(seconds, 4), counts=counts, **asked)
-        advance(stop - start)
-
-
-def _rank(name: str, model: Recommender, batch: Examples, span: Span) -> Ranking:
-    where = f"examples {span[0]} to {span[1] - 1}"
-    try:
-        ranking = model.rank(batch.requests, DEPTH)
-    except (InputError, CheckError):
-        raise
-    except Exception as error:
-        line = (str(error) or "no message").splitlines()[0]
-        raise CheckError(
-            f"{name} failed on {where}: {type(error).__name__}: {line}; batches before are kept, "
-            "the same command goes on from there."
-        ) from error
-    problem = shape_problem(ranking, len(batch))
-    if problem is not None:
-        raise CheckError(f"{name} returned a wrong ranking for {where}: {problem}.")
-    return ranking
-
-
-def shape_problem(ranking: Ranking, rows: int) -> str | None:
-    """What is wrong with the form of a ranking of `rows` requests, None where nothing is."""
-    items, scores = np.asarray(ranking.items), np.asarray(ranking.scores)
-    if items.ndim != 2 or len(items) != rows:
-        return f"items have shape {items.shape}, expected ({rows}, k)"
-    if scores.shape != items.shape:
-        return f"scores have shape {scores.shape}, items {items.shape}"
-    if not np.issubdtype(items.dtype, np.integer):
-        return f"items are {items.dtype}, expected int32"
-    if ranking.failed is not None and np.shape(ranking.failed) != (rows,):
-        return f"failed has shape {np.shape(ranking.failed)}, expected ({rows},)"
-    return None
-
-
-def _kept(directory: Path, writer: journal.Writer, n: int) -> list[Span]:
-    """Spans that are ranked: recorded, and their part (or the merged file) whole on disk."""
-    records = journal.Journal(writer.path, writer.records).batches
-    spans = [(record["start"], record["stop"]) for record in records]
-    if not any(missing_spans(n, spans, n)) and rankings.rows_in(directory / RANKINGS) == n:
-        return spans
-    return [
-        (start, stop)
-        for (start, stop), record in zip(spans, records, strict=True)
-        if rankings.rows_in(directory / PARTS / record["part"]) == stop - start
-    ]
-
-
-def _merge(directory: Path, writer: journal.Writer, n: int) -> None:
-    if rankings.rows_in(directory / RANKINGS) == n:
-        return
-    batches = journal.Journal(writer.path, writer.records).batches
-    rankings.merge([directory / PARTS / record["part"] for record in batches], directory / RANKINGS, n)
 
 
 def _clear(directory: Path) -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import journal
 from bench.errors import InputError, unknown_name
 from bench.results import MetricValue, Result, read_result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.comparison import Comparison
 
 RUNS, MODELS = "runs", "models"
 JOURNAL, RANKINGS, SCORES, RESULT, PARTS = (
@@ -18,6 +24,8 @@ JOURNAL, RANKINGS, SCORES, RESULT, PARTS = (
     "metrics.json",
     "parts",
 )
+# Below a run's folder: a folder for each judge's scores (`bench.judging_store`).
+JUDGEMENTS, VERDICTS = "judgements", "verdicts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,31 @@ class Run:
     def metrics(self) -> dict[str, MetricValue]:
         """The headline metrics."""
         return self.result.metrics
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for every metric and window ("mean" is the headline): value, low, high, n, failed."""
+        from bench.notebook import result_frame
+
+        return result_frame(self.result)
+
+    def compare(self, *others: Run, metrics: list[str] | None = None) -> Comparison:
+        """The others against this run as the baseline, paired on the same examples, with Holm's correction.
+
+        Args:
+            others: runs that were asked the same questions.
+            metrics: which metrics; all when None.
+
+        Raises:
+            InputError: other questions, no other run, or an unknown metric.
+        """
+        from bench.comparison import compare_runs
+
+        return compare_runs([other.directory for other in others], self.directory, metrics)
+
+    def _repr_html_(self) -> str:
+        from bench.notebook import result_html
+
+        return result_html(self.result)
 
 
 def finished(directory: Path, identity: str | None = None) -> Run | None:
@@ -49,7 +82,7 @@ def finished(directory: Path, identity: str | None = None) -> Run | None:
 
 
 def find(reference: str, out: Path) -> Path:
-    """The folder of a run given by its path, its id, or the beginning of its id where that is unique.
+    """The folder of a run given by its path, its id, or the beginning of its id where that is unique; or that of a judgement.
 
     Raises:
         InputError: there is no such run, or several.
@@ -57,9 +90,9 @@ def find(reference: str, out: Path) -> Path:
     path = Path(reference)
     if path.name == RESULT:
         path = path.parent
-    if (path / JOURNAL).is_file():
+    if (path / JOURNAL).is_file() or (path / VERDICTS).is_file():
         return path
-    known = [folder.name for folder in _folders(out)]
+    known = [folder.name for folder in folders(out)]
     if reference in known:
         return out / RUNS / reference
     begins = [name for name in known if name.startswith(reference)]
@@ -73,7 +106,7 @@ def find(reference: str, out: Path) -> Path:
 def beside(out: Path, result: Result) -> list[Result]:
     """Other results on exactly the same examples: what a number has to be read against. Unreadable ones are left out."""
     others = []
-    for folder in _folders(out):
+    for folder in folders(out):
         if folder.name == result.run or not (folder / RESULT).is_file():
             continue
         try:
@@ -91,7 +124,8 @@ def same_examples(one: Result, other: Result) -> bool:
     return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
-def _folders(out: Path) -> Iterator[Path]:
+def folders(out: Path) -> Iterator[Path]:
+    """The folders of the runs under OUT, finished or not, by name."""
     root = out / RUNS
     if root.is_dir():
         yield from sorted(path for path in root.iterdir() if (path / JOURNAL).is_file())

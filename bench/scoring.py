@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import journal, language, rankings, registry, statistics
-from bench.contracts import Dataset, Examples, Intent, Progress, Ranking, Scores, Task
+from bench import footprint, journal, language, rankings, registry, statistics
+from bench.contracts import Bools, Dataset, Examples, Intent, Ints, Longs, Progress, Ranking, Scores, Task
 from bench.errors import CheckError, InputError, unknown_name
 from bench.identity import targets_digest
 from bench.locks import file_lock
@@ -26,10 +26,7 @@ def build_examples(task: Task, dataset: Dataset, seed: int, limit: int | None) -
     """
     examples = task.examples(dataset, split="test", seed=seed)
     if limit is not None:
-        present = np.unique(examples.requests.users)
-        draws = uniform_draws(seed, "limit", len(dataset.user_ids))
-        chosen = present[np.argsort(draws[present], kind="stable")[:limit]]
-        examples = examples.take(np.flatnonzero(np.isin(examples.requests.users, chosen)))
+        examples = examples.take(rows_of_users(examples.requests.users, len(dataset.user_ids), seed, limit))
     if not len(examples):
         raise InputError(
             f"task {task.card.name!r} has no example on dataset {dataset.name!r}: no user has enough events."
@@ -37,21 +34,71 @@ def build_examples(task: Task, dataset: Dataset, seed: int, limit: int | None) -
     return examples
 
 
+def rows_of_users(users: Ints, n_users: int, seed: int, limit: int) -> Longs:
+    """Rows of `limit` of the users in `users` int32 [B], drawn by the seed, int64; a smaller limit takes some of the same users."""
+    present = np.unique(users)
+    draws = uniform_draws(seed, "limit", n_users)
+    chosen = present[np.argsort(draws[present], kind="stable")[:limit]]
+    return np.flatnonzero(np.isin(users, chosen))
+
+
 def load_dataset(name: str, data_dir: Path | None, progress: Progress) -> Dataset:
-    """Load a registered dataset from a folder, or from where it lies by default; NAME@SPLIT is one of its other splits.
+    """Load a registered dataset from a folder, or from where it lies by default; NAME@SPLIT is one of its other splits, and
+    NAME@VARIANT another way of reading it (NAME@VARIANT+SPLIT is both).
 
     Raises:
-        InputError: an unknown dataset or split, or its files are missing or malformed.
+        InputError: an unknown dataset, split or variant, or its files are missing or malformed.
     """
-    entry, split = registry.get("datasets", name)(), registry.split_name(name)[1]
-    if split is None:
-        loaded: Dataset = entry.load(data_dir, progress)
-        return loaded
-    offered: tuple[str, ...] = getattr(entry, "splits", ())
-    if split not in offered:
-        raise unknown_name(f"split of {entry.card.name}", split, offered)
-    loaded = entry.load(data_dir, progress, split=split)
+    entry = registry.get("datasets", name)()
+    loaded: Dataset = entry.load(data_dir, progress, **chosen(entry, name))
     return loaded
+
+
+def chosen(entry: Any, name: str) -> dict[str, str]:
+    """What the part of a dataset's name behind the @ means: keywords of its `load`.
+
+    Raises:
+        InputError: a word that is neither a split nor a variant of the dataset, or two words of one kind.
+    """
+    text = registry.split_name(name)[1]
+    offered = {"split": getattr(entry, "splits", ()), **getattr(entry, "variants", {})}
+    keyword_of = {word: keyword for keyword, words in offered.items() for word in words}
+    found: dict[str, str] = {}
+    for word in () if text is None else text.split("+"):
+        if word not in keyword_of:
+            kind = "split or variant" if len(offered) > 1 else "split"
+            raise unknown_name(f"{kind} of {entry.card.name}", word, keyword_of)
+        if keyword_of[word] in found:
+            raise InputError(
+                f"{name!r}: {found[keyword_of[word]]!r} and {word!r} exclude each other; name one of them."
+            )
+        found[keyword_of[word]] = word
+    return found
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What saved rankings are worth: the result, and the scores and failures of every example behind it."""
+
+    result: Result
+    scores: Scores
+    failed: Bools
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a finished run was asked: its journal, and the task, dataset and examples built again."""
+
+    history: journal.Journal
+    task: Task
+    dataset: Dataset
+    examples: Examples
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the journal's start record says of the run."""
+        about: dict[str, Any] = (self.history.start or {})["about"]
+        return about
 
 
 def finish(directory: Path, task: Task, examples: Examples, history: journal.Journal) -> Result:
@@ -62,6 +109,19 @@ def finish(directory: Path, task: Task, examples: Examples, history: journal.Jou
         task: the task, with the run's settings.
         examples: the run's examples.
         history: the run's journal, with all batches in it.
+    """
+    found = evaluate(directory, task, examples, history)
+    rankings.write_scores(directory / SCORES, found.scores, found.failed, examples)
+    write_result(directory / RESULT, found.result)
+    return found.result
+
+
+def evaluate(directory: Path, task: Task, examples: Examples, history: journal.Journal) -> Evaluation:
+    """Score the merged rankings of a run; writes nothing. Arguments as `finish`.
+
+    Raises:
+        InputError: the rankings are missing or not readable.
+        CheckError: they are not those of the examples.
     """
     start = history.start or {}
     about: dict[str, Any] = start["about"]
@@ -74,7 +134,6 @@ def finish(directory: Path, task: Task, examples: Examples, history: journal.Jou
     scores = within(task.score(ranking, examples), start.get("max_k"))
     users, windows = examples.requests.users, examples.targets.window
     summary = statistics.summarise(scores, users, windows, failed, about["seed"])
-    rankings.write_scores(directory / SCORES, scores, failed, examples)
     fitted: dict[str, Any] = next((record for record in reversed(history.records) if record["record"] == "fitted"), {})
     result = Result(
         **about,
@@ -90,9 +149,9 @@ def finish(directory: Path, task: Task, examples: Examples, history: journal.Jou
         provenance=start["provenance"] | {"checkpoint": {key: fitted.get(key) for key in ("key", "device", "gpu")}},
         cost=language.cost_report(ranking, history),
         timing=_timing(history, fitted, len(examples)) | language.latencies(language.process_reports(history)),
+        parameters=fitted.get("parameters"),
     )
-    write_result(directory / RESULT, result)
-    return result
+    return Evaluation(result, scores, np.asarray(failed, bool))
 
 
 def rescore(directory: Path, data_dir: Path | None, progress: Progress) -> Run:
@@ -108,29 +167,45 @@ def rescore(directory: Path, data_dir: Path | None, progress: Progress) -> Run:
         CheckError: the run is being written by another process.
     """
     with file_lock(directory / "run.lock", busy=f"another process is writing the run in {directory}"):
-        history = journal.read(directory / JOURNAL)
-        if history.start is None or history.end is None:
-            raise InputError(f"the run in {directory} is not finished: give its `bench run` command again.")
-        about = history.start["about"]
-        task_class = registry.get("tasks", about["task"])
-        if task_class.card.version != about["task_version"]:
-            raise InputError(
-                f"task {about['task']!r} has version {task_class.card.version}, the run in {directory} was made with "
-                f"{about['task_version']}: run it again."
-            )
-        task = task_class(task_class.Settings.parse(f"task {about['task']}", about["settings"]["task"]))
+        asked = reopen(directory, data_dir, progress)
+        return Run(directory, finish(directory, asked.task, asked.examples, asked.history))
+
+
+def reopen(directory: Path, data_dir: Path | None, progress: Progress, dataset: Dataset | None = None) -> Asked:
+    """Pose the questions of a finished run again.
+
+    Args:
+        directory: the run's folder.
+        data_dir: where the dataset lies, where that is not the default place.
+        progress: told what is loaded.
+        dataset: the run's dataset, where it is loaded already.
+
+    Raises:
+        InputError: the run is not finished, or the dataset or the task is not what it was then.
+        CheckError: its journal is damaged.
+    """
+    history = journal.read(directory / JOURNAL)
+    if history.start is None or history.end is None:
+        raise InputError(f"the run in {directory} is not finished: give its `bench run` command again.")
+    about = history.start["about"]
+    task_class = registry.get("tasks", about["task"])
+    if task_class.card.version != about["task_version"]:
+        raise InputError(
+            f"task {about['task']!r} has version {task_class.card.version}, the run in {directory} was made with "
+            f"{about['task_version']}: run it again."
+        )
+    task = task_class(task_class.Settings.parse(f"task {about['task']}", about["settings"]["task"]))
+    if dataset is None:
         dataset = load_dataset(about["dataset"], data_dir, progress)
-        if dataset.fingerprint != about["dataset_fingerprint"]:
-            raise InputError(
-                f"dataset {dataset.name!r} has fingerprint {dataset.fingerprint[:12]}, the run in {directory} was made on "
-                f"{about['dataset_fingerprint'][:12]}: name the folder of the same data with --data-dir."
-            )
-        examples = build_examples(task, dataset, about["seed"], about["limit"])
-        if targets_digest(examples) != about["targets_digest"]:
-            raise InputError(
-                f"task {about['task']!r} asks other questions than when {directory} was made: run it again."
-            )
-        return Run(directory, finish(directory, task, examples, history))
+    if dataset.fingerprint != about["dataset_fingerprint"]:
+        raise InputError(
+            f"dataset {dataset.name!r} has fingerprint {dataset.fingerprint[:12]}, the run in {directory} was made on "
+            f"{about['dataset_fingerprint'][:12]}: name the folder of the same data with --data-dir."
+        )
+    examples = build_examples(task, dataset, about["seed"], about["limit"])
+    if targets_digest(examples) != about["targets_digest"]:
+        raise InputError(f"task {about['task']!r} asks other questions than when {directory} was made: run it again.")
+    return Asked(history, task, dataset, examples)
 
 
 def visible(examples: Examples, information: str) -> Examples:
@@ -178,4 +253,6 @@ def _health(history: journal.Journal) -> Health:
 def _timing(history: journal.Journal, fitted: dict[str, Any], n: int) -> dict[str, float]:
     seconds = sum(record["seconds"] for record in history.batches)
     timing = {"rank_seconds": round(seconds, 3), "examples_per_second": round(n / max(seconds, 1e-9), 1)}
-    return timing | ({"fit_seconds": fitted["fit_seconds"]} if "fit_seconds" in fitted else {})
+    kept = ("fit_seconds", "training_seconds", "request_p50_s", "request_p95_s", "requests_timed")
+    own = {name: fitted[name] for name in kept if fitted.get(name) is not None}
+    return timing | footprint.batch_latency(history.batches) | own

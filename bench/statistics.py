@@ -9,13 +9,13 @@ The user is the unit of resampling, since examples of one user (its windows, its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.contracts import Bools, Ints, Scores
+from bench.contracts import ASPECTS, Bools, Ints, Scores
 from bench.rng import named_generator
 
 Columns = npt.NDArray[np.float64]
@@ -23,6 +23,8 @@ Columns = npt.NDArray[np.float64]
 REPLICATES = 2000
 FLIPS = 10_000
 LEVEL = 0.95
+# Two systems are told apart where a paired test, after Holm's correction, has a smaller p value.
+ALPHA = 0.05
 # Cells of one block of resampling: 2 million float64 are 16 MB.
 BLOCK_CELLS = 2_000_000
 # Up to this many users every pattern of signs is tried, so the p value is exact.
@@ -76,9 +78,42 @@ class _Totals:
         return _ratio(self.sums.sum(0), self.counts.sum(0))
 
 
+@dataclass(frozen=True)
+class Paired:
+    """Systems on the same questions, ready for a paired test between any two of them.
+
+    Every system has one column: `observed` [S] is its headline, `resampled` [R, S] the headline of every resample of
+    users, `contributions` [U, S] what each user adds to it and `flipped` [F, S] their sums under random signs. All systems
+    see the same resamples and the same signs, so a difference of columns is what `compare` finds for the pair.
+    """
+
+    observed: Columns
+    resampled: Columns
+    contributions: Columns
+    flipped: Columns
+    n: int
+
+    def difference(self, one: int, other: int, metric: str) -> Difference:
+        """Column `one` minus column `other`."""
+        low, high = _interval((self.resampled[:, one] - self.resampled[:, other])[:, None])
+        value = float(self.observed[one] - self.observed[other])
+        return Difference(metric, value, float(low[0]), float(high[0]), self.p_value(one, other), self.n)
+
+    def p_value(self, one: int, other: int) -> float:
+        """That of `sign_flip_test` for the two columns."""
+        apart = self.contributions[:, one] - self.contributions[:, other]
+        bar = abs(apart.sum()) - 1e-9 * max(float(np.abs(apart).sum()), 1e-300)
+        extreme = int((np.abs(self.flipped[:, one] - self.flipped[:, other]) >= bar).sum())
+        patterns = len(self.flipped)
+        return extreme / patterns if len(apart) <= EXACT_USERS else (extreme + 1) / (patterns + 1)
+
+
 def worst_value(metric: str) -> float:
-    """What a failed request scores: 0, or for what is better small (violations) its worst: share 1, rank 1."""
-    return 1.0 if metric.startswith(("violation@", "first_violation")) else 0.0
+    """What a failed request scores: 0, or for what is better small (violations) its worst: share 1, rank 1.
+
+    The lowest score that a judge can give is 1 as well.
+    """
+    return 1.0 if metric.startswith(("violation@", "first_violation")) or metric in ASPECTS else 0.0
 
 
 def with_failures(scores: Scores, failed: Bools) -> Scores:
@@ -141,6 +176,55 @@ def compare(
         Difference(name, float(observed[i]), float(low[i]), float(high[i]), float(p[i]), int(n[i]))
         for i, name in enumerate(names)
     ]
+
+
+def pair_up(values: Columns, users: Ints, windows: Ints, seed: int, replicates: int = REPLICATES) -> Paired:
+    """Make S systems comparable with each other.
+
+    Args:
+        values: one metric of B examples, float64 [B, S], failures filled in. An example to which the metric does not apply
+            (NaN) in some system is left out of all.
+        users: int32 [B].
+        windows: int32 [B]; where several seeds are put together, every window of every seed has a label of its own, so
+            that the headline is the mean over seeds and windows and a user is drawn or flipped in all of them at once.
+        seed: seed of resamples and signs.
+        replicates: number of resamples.
+    """
+    applies = np.asarray(~np.isnan(values).any(axis=1))
+    totals, _ = _totals(np.where(applies[:, None], values, np.nan), users, windows)
+    contributions = _contributions(totals)
+    flipped = [signs @ contributions for signs in _sign_patterns(len(contributions), seed, FLIPS)]
+    resampled = _mean_of_windows(_bootstrap(totals, seed, replicates), axis=1)
+    return Paired(totals.headline(), resampled, contributions, np.concatenate(flipped), int(applies.sum()))
+
+
+def tie_ranks(values: Sequence[float], p_value: Callable[[int, int], float], alpha: float = ALPHA) -> list[int]:
+    """Ranks in which systems that noise cannot tell from the best share its place.
+
+    The system with the largest value opens rank 1. Every other is tested against it, with Holm's correction over these
+    tests; those with a corrected p of `alpha` or more share the rank. Of the systems left the largest opens the next rank,
+    whose number is one more than the systems placed before it, and so on. A shared rank says "not told apart from its
+    best" and nothing of two others in it; equal values keep the given order.
+
+    Args:
+        values: headline of every system.
+        p_value: paired test of two systems by their positions.
+        alpha: level of the tests.
+
+    Returns:
+        The rank of every system, in the given order.
+    """
+    ranks = [0] * len(values)
+    left = sorted(range(len(values)), key=lambda system: -values[system])
+    while left:
+        best, *others = left
+        corrected = holm([p_value(other, best) for other in others])
+        shared = {best, *(other for other, p in zip(others, corrected, strict=True) if p >= alpha)}
+        place = len(values) - len(left) + 1
+        for system in shared:
+            ranks[system] = place
+        left = [system for system in left if system not in shared]
+    return ranks
 
 
 def sign_flip_test(contributions: Columns, seed: int, flips: int = FLIPS) -> Columns:

@@ -12,11 +12,11 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench import registry
+from bench import parallel, registry
 from bench.atomic import atomic_write, sync_directory, sync_file
 from bench.cards import Settings
 from bench.contracts import Dataset, FitContext, Progress, Recommender
@@ -39,7 +39,10 @@ class BuiltOn(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """The marker of a complete checkpoint: what went into it, and the SHA-256 of its files."""
+    """The marker of a complete checkpoint: what went into it, and the SHA-256 of its files.
+
+    `fit_seconds` is without the time of the models that it is built on, whether they were trained or there already.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,6 +100,7 @@ class Context:
     store: Store
     refit: bool = False
     built_on: list[BuiltOn] = field(default_factory=list)
+    seconds_of_others: float = 0.0
 
     @property
     def scratch(self) -> Path:
@@ -106,9 +110,11 @@ class Context:
 
     def fitted(self, name: str, dataset: Dataset, settings: dict[str, Any]) -> Recommender:
         """Another model, fitted with the same seed on the same data; shared through the store."""
+        began = time.perf_counter()
         model, checkpoint = self.store.fitted(
             name, dataset, settings, self.seed, self.device, self.progress, refit=self.refit
         )
+        self.seconds_of_others += time.perf_counter() - began
         self.built_on.append(BuiltOn(name=name, version=checkpoint.version, key=checkpoint.key))
         return model
 
@@ -157,14 +163,16 @@ class Store:
 
         self._fitting.append(key)
         try:
+            if parallel.rank():
+                return self._load(wanted, checkpoint := self._lend_hands(wanted, progress, refit)), checkpoint
             with file_lock(self.root / ".locks" / key, waiting=waiting):
                 if refit and key not in self._refitted:
                     shutil.rmtree(self.root / key, ignore_errors=True)
                     shutil.rmtree(self.root / f"{key}.partial", ignore_errors=True)
                     self._refitted.add(key)
-                checkpoint = self._usable(wanted, progress)
-                if checkpoint is None:
-                    checkpoint = self._fit(wanted, progress, refit)
+                found = self._usable(wanted, progress)
+                parallel.agree(found is None)
+                checkpoint = parallel.agree(found or self._fit(wanted, progress, refit))
         finally:
             self._fitting.pop()
             # Training that stops early leaves its bar unfilled; take it away before the next step opens one.
@@ -202,13 +210,20 @@ class Store:
         began = time.perf_counter()
         try:
             model.fit(wanted.dataset.for_training(), context)
-            return self._keep(wanted, model, own, time.perf_counter() - began)
+            return self._keep(wanted, model, own, time.perf_counter() - began - own.seconds_of_others)
         except (InputError, CheckError):
             raise
         except Exception as error:
             raise CheckError(
                 f"training {wanted.name} failed: {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
             ) from error
+
+    def _lend_hands(self, wanted: Wanted, progress: Progress, refit: bool) -> Checkpoint:
+        """What the other processes of a launcher do: train along with rank 0 where it trains, and keep nothing of it."""
+        if parallel.agree(False):
+            model = wanted.model(wanted.settings, device=wanted.device)
+            model.fit(wanted.dataset.for_training(), self.context(wanted, progress, refit))
+        return parallel.agree(cast(Checkpoint, None))
 
     def _keep(self, wanted: Wanted, model: Recommender, context: Context, seconds: float) -> Checkpoint:
         """Save beside the final place, put everything on the disk, then rename: a checkpoint is whole or absent."""
@@ -228,7 +243,7 @@ class Store:
             key=wanted.key,
             built_on=context.built_on,
             fit_seconds=round(seconds, 3),
-            files={path.relative_to(saving).as_posix(): _sha256(path) for path in _files(saving)},
+            files={path.relative_to(saving).as_posix(): sha256_of(path) for path in _files(saving)},
         )
         atomic_write(saving / MARKER, checkpoint.model_dump_json(indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
@@ -242,7 +257,7 @@ class Store:
         for name, expected in checkpoint.files.items():
             if not (folder / name).is_file():
                 raise _damaged(folder, f"{name} is missing")
-            if _sha256(folder / name) != expected:
+            if sha256_of(folder / name) != expected:
                 raise _damaged(folder, f"{name} has changed since it was saved")
         try:
             model: Recommender = wanted.model.load(folder, wanted.settings, wanted.device)
@@ -281,6 +296,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

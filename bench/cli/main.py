@@ -21,15 +21,32 @@ COMMANDS = {
     "list": ("bench.cli.catalogue:show_list", "What there is: tasks, models, datasets, encoders, judges, routers."),
     "show": ("bench.cli.catalogue:show", "The card of a task, model, dataset, encoder, judge or router."),
     "score": ("bench.cli.score:score", "Compute a run's metrics again from its saved rankings, without its model."),
+    "judge": ("bench.cli.judge:app", "Score a run's lists with a judge; audit judges."),
     "compare": ("bench.cli.compare:compare", "Paired comparison of runs on the same examples."),
     "reproduce": ("bench.cli.reproduce:reproduce", "A table of the paper: measured beside published, claims tested."),
+    "sweep": ("bench.cli.sweep:sweep", "A grid of runs, side by side on this machine or on a cluster."),
     "check": ("bench.cli.check:check", "Does a model keep its contract? Tried on the embedded dataset."),
     "data": ("bench.cli.data:app", "Prepare and describe datasets."),
     "route": ("bench.cli.route:route", "Polarity of any text: does it ask for something or refuse it?"),
     "llm": ("bench.cli.llm:app", "Language models: try one, export its requests, import its answers."),
     "cache": ("bench.cli.cache:app", "Cached answers of language models."),
     "probe": ("bench.cli.probe:app", "What does a language model know by heart of a dataset?"),
+    "simulate": (
+        "bench.cli.simulate:simulate",
+        "Requests that a language model makes up for users: mood, plot, occasion.",
+    ),
+    "augment": (
+        "bench.cli.augment:app",
+        "Texts that a language model writes about items: tags, rewordings, summaries.",
+    ),
+    "leaderboard": ("bench.cli.leaderboard:app", "The board: build it from runs, check every number of it."),
+    "submit": ("bench.cli.submit:submit", "Pack a run for the board of somebody else."),
+    "publish": (
+        "bench.cli.publish:publish",
+        "Push the board and its submissions to a Hugging Face dataset repository.",
+    ),
     "perf": ("bench.cli.perf:app", "Speed, each figure against its reference."),
+    "demo": ("bench.cli.demo:demo", "A page to play with: a history of your own, words, and what each model makes of it."),
 }
 EPILOGUE = "Exit codes: 0 done, 1 the run or check failed, 2 wrong input, 130 interrupted. `--debug` shows tracebacks."
 

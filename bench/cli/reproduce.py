@@ -30,6 +30,7 @@ def reproduce(
     out: Path = Path("results"),
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     llm: Annotated[list[str] | None, Parameter(name="--llm")] = None,
+    judge: Annotated[list[str] | None, Parameter(name="--judge")] = None,
     llm_config: Path | None = None,
     max_cost: float | None = None,
     max_requests: int | None = None,
@@ -47,7 +48,7 @@ def reproduce(
     ----------
     name
         table1, table2 and table3 (language models that recommend and that rerank: those that --llm names are measured),
-        table6 (table7 is its MIND half), table8, table9 or table10; table4 shows what was published.
+        table4 (nuanced requests, scored by judges), table6 (table7 is its MIND half), table8, table9 or table10.
     dataset
         The data (`bench list datasets`).
     data_dir
@@ -66,7 +67,11 @@ def reproduce(
     set_
         MODEL.KEY=VALUE, a setting of one of the grid's models (`bench show MODEL`). Repeatable.
     llm
-        Language model to measure in table2 or table3. Repeatable. Its answers are kept in OUT/llm-cache; none is paid twice.
+        Language model to measure in table2, table3 or table4. Repeatable. Its answers are kept in OUT/llm-cache; none is paid
+        twice.
+    judge
+        Judge of table4: proxy (which is no language model), or a language model of the configuration. Repeatable; proxy where
+        none is named.
     llm_config
         Configuration of the language models, in litellm's format.
     max_cost
@@ -81,7 +86,7 @@ def reproduce(
         Print the table (or the plan) as one JSON document on stdout.
     """
     from bench import progress
-    from bench.reproduce import asking, estimate, grids
+    from bench.reproduce import asking, estimate, grids, judged
     from bench.reproduce.plan import Options, Planner
     from bench.reproduce.run import reproduce as whole
 
@@ -97,6 +102,7 @@ def reproduce(
         batch_size=batch_size,
         overrides=_overrides(set_),
         llms=tuple(llm or ()),
+        judges=tuple(judge or ()),
         llm_config=llm_config,
         max_cost=max_cost,
         max_requests=max_requests,
@@ -107,10 +113,11 @@ def reproduce(
             planner = Planner(options, bars)
             cells = planner.grid(grid)
             asked = asking.foresee(planner, cells, estimate.read_timings(out))
+            heard = judged.foresee(planner, grid, cells, bars)
         else:
             done = whole(grid, options, bars)
     if plan:
-        _show_plan(name, options, cells, asked, json)
+        _show_plan(name, options, cells, asked, heard, json)
         return DONE
     _show(done, json)
     return FAILED if done.failures else DONE
@@ -126,7 +133,14 @@ def _overrides(pairs: list[str] | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _show_plan(name: str, options: Options, cells: list[Cell], asked: dict[str, dict[str, Any]], as_json: bool) -> None:
+def _show_plan(
+    name: str,
+    options: Options,
+    cells: list[Cell],
+    asked: dict[str, dict[str, Any]],
+    heard: dict[str, dict[str, Any]],
+    as_json: bool,
+) -> None:
     from bench.reproduce.asking import totals
     from bench.reproduce.run import duration
 
@@ -151,7 +165,7 @@ def _show_plan(name: str, options: Options, cells: list[Cell], asked: dict[str, 
             for cell in cells
         ]
         whole = {"table": name, "dataset": options.dataset, "seconds": round(total, 1)}
-        emit_json(whole | {"llms": llms, "cells": rows})
+        emit_json(whole | {"llms": llms, "judges": heard, "cells": rows})
         return
     made = table("model", "task", "condition", "seed", "status", "training", "from", "ranking", "from", left=5)
     for cell in cells:
@@ -178,6 +192,13 @@ def _show_plan(name: str, options: Options, cells: list[Cell], asked: dict[str, 
     )
     for llm, counts in llms.items():
         screen.print(_asked_line(llm, counts), soft_wrap=True, markup=False)
+    for llm, counts in heard.items():
+        if "requests" in counts:
+            screen.print(f"As a judge, {_asked_line(llm, counts)}", soft_wrap=True, markup=False)
+        if counts["waiting"]:
+            screen.print(
+                f"{llm} judges {counts['waiting']} more runs once they are there.", soft_wrap=True, markup=False
+            )
     over = {counts["over"] for counts in asked.values()} - {None}
     if over:
         screen.print(

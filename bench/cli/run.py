@@ -91,8 +91,9 @@ def run(
     json
         Print the result as one JSON document on stdout.
     """
-    from bench import progress
-    from bench.runner import RunConfig, execute
+    from bench import parallel, progress
+    from bench.errors import InputError
+    from bench.runner import RunConfig, execute, lend_hands
 
     asking, settings = asking or AskingFlags(), key_values(set_)
     # No flag of its own: hardly anybody needs it, and there are enough.
@@ -118,6 +119,11 @@ def run(
         device=device,
         **batching,
     )
+    if parallel.rank():
+        if asking.plan:
+            raise InputError("--plan is for one process: start it without torchrun or accelerate launch.")
+        lend_hands(config, progress.SilentProgress())
+        return
     with progress.for_terminal(quiet=json) as bars:
         if asking.plan:
             from bench.dry_run import foresee
@@ -152,6 +158,8 @@ def show_run(done: Run, out: Path, as_json: bool) -> None:
     screen.print(_headline(done.result), style="bold", soft_wrap=True)
     screen.print(_result_table(done.result))
     screen.print(_health_line(done.result), style="dim", soft_wrap=True)
+    for line in _judge_lines(done.result, out):
+        screen.print(line, soft_wrap=True, markup=False)
     for line in _answer_lines(done.result):
         screen.print(line, style="dim", soft_wrap=True, markup=False)
     others = beside(out, done.result)
@@ -245,6 +253,20 @@ def _health_line(result: Result) -> str:
     if result.router is not None:
         line += f" Router: {100 * result.router.accuracy:.1f} % of {result.router.n} right."
     return line
+
+
+def _judge_lines(result: Result, out: Path) -> list[str]:
+    """What is still to be done with a run of a task that a judge scores; nothing for the others."""
+    from bench import registry
+
+    if not registry.get("tasks", result.task).card.judged:
+        return []
+    command = f"  bench judge {result.run}" + ("" if out == Path("results") else f" --out {out}")
+    return [
+        "Ranked, not judged: no request has a right answer. A judge scores the lists (overall_score and its two parts):",
+        f"{command} --judge proxy",
+        f"{command} --llm NAME --llm-config FILE",
+    ]
 
 
 def _answer_lines(result: Result) -> list[str]:

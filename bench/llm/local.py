@@ -160,13 +160,20 @@ def open_local(
     device: str,
     batch: int,
 ) -> LocalModel:
-    """Open `vllm:PATH` or `hf:PATH`; arguments as of `open_llm`.
+    """Open `vllm:PATH`, `vllm:PATH?tensor_parallel_size=2` or `hf:PATH`; arguments as of `open_llm`.
 
     Raises:
-        InputError: the engine is not installed, or there is no such model.
+        InputError: the engine is not installed, there is no such model, or an option is wrong.
     """
     from importlib.util import find_spec
 
+    from bench.llm.vllm_engine import EngineOptions
+
+    path, mark, query = path.partition("?")
+    options = EngineOptions.read(name, query)
+    if mark and engine != "vllm":
+        raise InputError(f"{name}: options behind a question mark are for vllm: models.")
+    name = name.partition("?")[0]
     package = {"vllm": "vllm", "hf": "transformers"}[engine]
     if find_spec(package) is None:
         extra = " (pip install 'promptrec-bench[vllm]')" if engine == "vllm" else ""
@@ -178,7 +185,7 @@ def open_local(
         from bench.llm.vllm_engine import CAPABILITIES, VllmEngine, dtype_of
 
         dtype = dtype_of(device)
-        load: Callable[[], Engine] = lambda: VllmEngine(folder, dtype)  # noqa: E731
+        load: Callable[[], Engine] = lambda: VllmEngine(folder, dtype, options)  # noqa: E731
     else:
         from bench.llm.hf_engine import CAPABILITIES, TransformersEngine, dtype_of
 

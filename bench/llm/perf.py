@@ -31,10 +31,10 @@ def run(*, seconds: float = 30.0, rounds: int = 5, full: bool = False) -> dict[s
     ideal = REQUESTS / CONNECTIONS * LATENCY_S
     start = time.monotonic()
     times: list[float] = []
-    with _server() as url:
+    with server() as url:
         while len(times) < max(1, rounds) and (not times or time.monotonic() - start < seconds):
-            times.append(_measure(url, REQUESTS)["seconds"])
-        many = _measure(url, MANY if full else SOME)
+            times.append(measure(url, REQUESTS)["seconds"])
+        many = measure(url, MANY if full else SOME)
     return {
         "requests": REQUESTS,
         "connections": CONNECTIONS,
@@ -50,7 +50,8 @@ def run(*, seconds: float = 30.0, rounds: int = 5, full: bool = False) -> dict[s
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def server() -> Iterator[str]:
+    """The address of a server of fixed latency in a process of its own."""
     command = [sys.executable, "-m", "bench.llm.loopback", str(LATENCY_S)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -60,7 +61,8 @@ def _server() -> Iterator[str]:
             process.kill()
 
 
-def _measure(url: str, requests: int) -> dict[str, Any]:
+def measure(url: str, requests: int) -> dict[str, Any]:
+    """Seconds and peak memory (MiB) of a client process that asks so many requests."""
     with tempfile.TemporaryDirectory(prefix="bench-perf-") as folder:
         config = Path(folder) / "llms.yaml"
         config.write_text(

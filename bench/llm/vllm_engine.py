@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from bench.cards import Settings
 from bench.errors import InputError
 from bench.llm.contracts import Capabilities, ChatRequest, Failure
 from bench.llm.failures import RequestError
@@ -15,22 +18,56 @@ from bench.llm.wire import Reply
 CAPABILITIES = Capabilities(json_schema=True, n=True, logprobs=True, seed=True, beams=True)
 
 
+class EngineOptions(Settings):
+    """How vLLM spreads a model over GPUs, as it stands behind its path: `vllm:PATH?tensor_parallel_size=4`.
+
+    They are no part of an identity, since they say where the answer is computed and not what is asked. Data parallelism over
+    whole copies of a model is that of its server (`vllm serve --data-parallel-size`), or of a sweep's cells.
+    """
+
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share every layer")
+    pipeline_parallel_size: int = Field(1, ge=1, description="groups of GPUs that have a share of the layers each")
+    distributed_executor_backend: Literal["mp", "ray"] = Field(
+        "mp", description="mp: GPUs of this machine; ray: those of a cluster"
+    )
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that is taken")
+
+    @classmethod
+    def read(cls, name: str, query: str) -> EngineOptions:
+        """The options behind the question mark of a name.
+
+        Raises:
+            InputError: no `KEY=VALUE`, an option given twice, one that does not exist, or a value that does not fit.
+        """
+        values: dict[str, str] = {}
+        for pair in query.split("&") if query else ():
+            key, equals, value = pair.partition("=")
+            if not equals or key in values:
+                raise InputError(f"{name}: write options as KEY=VALUE with & between them, each once; got {pair!r}.")
+            values[key] = value
+        return cls.parse(name.partition("?")[0], values)
+
+
 class VllmEngine:
     """`vllm.LLM` on a folder.
 
     Args:
         folder: model in Hugging Face's format.
         dtype: name of a torch dtype, or "auto" for that of the checkpoint.
+        options: what is not given is left to vLLM.
 
     Raises:
         InputError: vLLM does not load the model.
     """
 
-    def __init__(self, folder: Path, dtype: str) -> None:
+    def __init__(self, folder: Path, dtype: str, options: EngineOptions) -> None:
         from vllm import LLM
 
+        given = options.model_dump(exclude_unset=True)
         try:
-            self._llm: Any = LLM(model=str(folder), dtype=dtype, enable_prefix_caching=True, disable_log_stats=True)
+            self._llm: Any = LLM(
+                model=str(folder), dtype=dtype, enable_prefix_caching=True, disable_log_stats=True, **given
+            )
         except Exception as error:
             raise InputError(f"vLLM does not load {folder}: {' '.join(str(error).split())[:300]}") from None
         self._tokenizer: Any = self._llm.get_tokenizer()

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from bench import language, runner, scoring
+from bench import language, ranking_pass, runner, scoring
 from bench.contracts import Progress
 from bench.dry_run import Counting
 from bench.errors import InputError
 from bench.llm.contracts import Failure, LanguageModel
 from bench.reproduce.grids import local, shown
+from bench.reproduce.judged import asks
 from bench.runs import MODELS, Run
 from bench.store import Store, Wanted, resolve_device
 
 if TYPE_CHECKING:
     from bench.reproduce.estimate import Timings
     from bench.reproduce.plan import Cell, Options, Planner
+
+Outcome = TypeVar("Outcome")
 
 # What a plan reranks where the base is not trained: as many candidates, and nothing to train.
 STAND_IN = "popularity"
@@ -44,7 +47,7 @@ def check_flags(options: Options) -> None:
         "--max-requests": options.max_requests,
     }
     flags = [flag for flag, value in given.items() if value is not None]
-    if flags and not options.llms:
+    if flags and not options.llms and not any(map(asks, options.judges)):
         raise InputError(f"no language model is named with --llm: leave out {' and '.join(flags)}.")
     if options.max_cost is not None and not options.max_cost > 0:
         raise InputError(f"--max-cost takes an amount above 0, got {options.max_cost:g}.")
@@ -53,20 +56,20 @@ def check_flags(options: Options) -> None:
 
 
 def identified(options: Options) -> dict[str, LanguageModel]:
-    """Every language model that is named, closed again: of it a plan needs the identity alone.
+    """Every language model that is named, judges too, closed again: of it a plan needs the identity alone.
 
     Raises:
         InputError: an unknown name, a missing or wrong configuration, a budget that the model does not take.
     """
     found: dict[str, LanguageModel] = {}
-    for name in options.llms:
+    for name in (*options.llms, *filter(asks, options.judges)):
         found[name] = _open(options, name, options.max_cost, offline="cache")
         found[name].close()
     return found
 
 
 def _open(options: Options, name: str, max_cost: float | None, **more: Any) -> LanguageModel:
-    if local(name) and not all(map(local, options.llms)):
+    if local(name) and not all(map(local, (*options.llms, *filter(asks, options.judges)))):
         # What an engine in this process does is free; the money is for the others.
         max_cost = None
     given = {"max_cost": max_cost, "device": options.device} | more
@@ -97,10 +100,17 @@ class Askers:
             InputError: the configuration is wrong.
             CheckError: the model failed, or the language model did; what was ranked and answered is kept.
         """
-        name = plan.config.llm or ""
+        return self.lend(plan.config.llm or "", lambda llm: runner.carry_out(plan, llm, self._progress))
+
+    def lend(self, name: str, ask: Callable[[LanguageModel], Outcome]) -> Outcome:
+        """Ask a language model, within what is left of the budget; gives what `ask` gives.
+
+        Raises:
+            InputError, CheckError: whatever `ask` raises.
+        """
         llm = self._lent(name)
         try:
-            return runner.carry_out(plan, llm, self._progress)
+            return ask(llm)
         except Exception:
             if _is_hopeless(llm.report()):
                 self._stopped.add(name)
@@ -187,9 +197,9 @@ def _count(planner: Planner, config: runner.RunConfig) -> dict[str, Any]:
         counting = Counting(llm)  # type: ignore[arg-type]
         language.lend(model, counting)
         visible = scoring.visible(examples, plan.model.card.information)
-        for start, stop in runner.missing_spans(len(examples), [], config.batch_size):
+        for start, stop in ranking_pass.missing_spans(len(examples), [], config.batch_size):
             counting.begin()
-            model.rank(visible.take(np.arange(start, stop)).requests, runner.DEPTH)
+            model.rank(visible.take(np.arange(start, stop)).requests, ranking_pass.DEPTH)
     return counting.totals
 
 

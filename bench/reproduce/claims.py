@@ -51,12 +51,18 @@ CLAIMS = (
           ("table1",)),
     Claim("f", "SEQ is not harmed: DPR without a prompt is not below its backbone, nor below the backbone that is "
           "fine-tuned for as long (+f).", "Section 4.2.1, Table 1", ("table1",)),
+    Claim("g", "Nuanced requests: DPR has the highest overall score.", "Section 4.4.2, Table 4", ("table4",)),
+    Claim("h", "Nuanced requests: with another request's prompt DPR fulfils the intent worse.", "Section 4.4.2, Table 4",
+          ("table4",)),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: `row` against the best of `rivals` by the metric; `sign` is that of the claimed difference."""
+    """What is compared: `row` against the best of `rivals` by the metric; `sign` is that of the claimed difference.
+
+    `judge` is whose scores are compared, "" where the task itself scores.
+    """
 
     claim: str
     backbone: str
@@ -67,6 +73,12 @@ class Comparison:
     sign: int = 1
     metric: str = MAIN
     paper: float | None = None
+    judge: str = ""
+
+    @property
+    def measured(self) -> str:
+        """The metric whose values stand beside each other."""
+        return MAIN if self.metric == GAIN else self.metric
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,16 @@ def comparisons(dataset: str, backbones: Iterable[str] = tuple(grids.BACKBONES))
     return [replace(each, paper=_printed(dataset, each)) for each in found]
 
 
+def judged_comparisons(dataset: str, judge: str) -> list[Comparison]:
+    """The comparisons behind the claims of Table 4, by the scores of one judge."""
+    full = dpr("sasrec", tasks=grids.NUANCED)
+    base = grids.Row("Base", "sasrec", "sasrec", tasks=grids.NUANCED)
+    where = {"backbone": "sasrec", "task": "nuanced", "condition": "free", "judge": judge, "row": full}
+    found = [Comparison("g", **where, rivals=(rival,), metric="overall_score") for rival in (base, grids.DPR_RAND)]  # type: ignore[arg-type]
+    found.append(Comparison("h", **where, rivals=(grids.DPR_RAND,), metric="intent_fulfillment"))  # type: ignore[arg-type]
+    return [replace(each, paper=_printed(dataset, each)) for each in found]
+
+
 def decide(asked: Iterable[Comparison], look_up: Lookup) -> list[Verdict]:
     """Decide every comparison.
 
@@ -166,7 +188,7 @@ def _pair(each: Comparison, stored: Lookup) -> Verdict | _Pair:
     alike = [(rival, both) for rival, scores in there if (both := _common(ours, scores)) is not None]
     if not alike:
         return Verdict(each, "not decidable", f"{', '.join(rival.key for rival, _ in there)} answered other questions")
-    rival, (mine, other) = max(alike, key=lambda pair: pair[1][1].headline(MAIN))
+    rival, (mine, other) = max(alike, key=lambda pair: pair[1][1].headline(each.measured))
     return _Pair(each, rival, mine, other, complete=len(alike) == len(each.rivals))
 
 
@@ -201,8 +223,8 @@ def _test(pairs: list[_Pair]) -> list[Verdict]:
                 "not decidable",
                 "",
                 rival=pair.rival.key,
-                value=pair.ours.headline(MAIN),
-                rival_value=pair.theirs.headline(MAIN),
+                value=pair.ours.headline(pair.comparison.measured),
+                rival_value=pair.theirs.headline(pair.comparison.measured),
                 difference=_null(result.value),
                 low=_null(result.low),
                 high=_null(result.high),
@@ -222,7 +244,7 @@ def _difference(pair: _Pair) -> Floats64:
     """
     ours, theirs = pair.ours.columns, pair.theirs.columns
     if pair.comparison.metric != GAIN:
-        return ours[MAIN] - theirs[MAIN]
+        return ours[pair.comparison.metric] - theirs[pair.comparison.metric]
     n, r = theirs[MAIN], theirs["recall@10"]
     mean_n, mean_r = pair.theirs.headline(MAIN), pair.theirs.headline("recall@10")
     if not (mean_n > 0 and mean_r > 0):
@@ -252,7 +274,7 @@ def _answer(verdict: Verdict, complete: bool) -> Verdict:
 
 def _printed(dataset: str, each: Comparison) -> float | None:
     """The paper's relative difference in percent (claim d: percentage points), None where it prints none."""
-    numbers = {"a": 8, "b": 10, "c": 9}
+    numbers = {"a": 8, "b": 10, "c": 9, "g": 4, "h": 4}
     table = numbers.get(each.claim, 1)
     labels = {"a": ("DPR 3-S", "DPR 2-S"), "b": ("DPR 2-T", "DPR 1-T")}
     labels["c"] = ("DPR Full", f"DPR {str(each.rivals[0].settings.get('loss', '')).title()}")
@@ -268,7 +290,7 @@ def _printed(dataset: str, each: Comparison) -> float | None:
         return 100 * (cell.best / max(known) - 1) if cell is not None and known else None
 
     if each.metric != GAIN:
-        return change(MAIN)
+        return change(each.metric)
     ndcg, recall = change(MAIN), change("recall@10")
     return None if ndcg is None or recall is None else ndcg - recall
 

@@ -12,14 +12,30 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from bench.reproduce.grids import shown
+
 if TYPE_CHECKING:
-    from bench.reproduce.report import Entry, Report
+    from bench.reproduce.report import Entry, Place, Report
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
-COLOURS = {"none": "#444444", "oracle": "#CC79A7", "genre": "#0072B2", "genres": "#D55E00", "tag": "#009E73"}
-LEGEND = {"none": "history", "oracle": "oracle", "genre": "genre", "genres": "genres", "tag": "tag"}
+COLOURS = {
+    "none": "#444444",
+    "oracle": "#CC79A7",
+    "genre": "#0072B2",
+    "genres": "#D55E00",
+    "tag": "#009E73",
+    "free": "#0072B2",
+}
+LEGEND = {
+    "none": "history",
+    "oracle": "oracle",
+    "genre": "genre",
+    "genres": "genres",
+    "tag": "tag",
+    "free": "free words",
+}
 INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
-TASKS = {"seq": "SEQ", "pos": "POS", "neg": "NEG"}
+TASKS = {"seq": "SEQ", "pos": "POS", "neg": "NEG", "nuanced": "Nuanced"}
 BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
 
 PER_ROW = 3
@@ -62,15 +78,31 @@ def draw(report: Report) -> str | None:
     return render(title, list(_panels(report, found)))
 
 
+def heading(place: Place) -> str:
+    """What a part of a table is called."""
+    backbone, task, window, judge = place
+    of = "" if judge else f"{BACKBONES.get(backbone or '', 'No backbone')}, "
+    by = f", judged by {shown(judge)}" if judge else ""
+    return f"{of}{TASKS.get(task, task)}{f', N = {window}' if window != 'mean' else ''}{by}"
+
+
+def places(report: Report, entries: Iterable[Entry]) -> list[Place]:
+    """The parts that some cells of a table fall into, backbone by backbone, then by task, window and judge."""
+    there = {entry.place: None for entry in entries}
+    backbones = list(dict.fromkeys(place[0] for place in there))
+
+    def rank(place: Place) -> tuple[int, ...]:
+        backbone, task, window, _ = place
+        return backbones.index(backbone), report.grid.tasks.index(task), report.windows.index(window)
+
+    return sorted(there, key=rank)
+
+
 def _panels(report: Report, entries: list[Entry]) -> Iterable[Panel]:
-    for backbone in dict.fromkeys(entry.row.backbone for entry in entries):
-        for task in report.grid.tasks:
-            for window in report.windows:
-                here = [e for e in entries if (e.row.backbone, e.task, e.window) == (backbone, task, window)]
-                lines = _lines(here)
-                if lines:
-                    size = f", N = {window}" if window != "mean" else ""
-                    yield Panel(f"{BACKBONES.get(backbone or '', 'No backbone')}, {TASKS.get(task, task)}{size}", lines)
+    for place in places(report, entries):
+        lines = _lines([entry for entry in entries if entry.place == place])
+        if lines:
+            yield Panel(heading(place), lines)
 
 
 def _lines(entries: list[Entry]) -> tuple[Line, ...]:

@@ -66,7 +66,8 @@ class Row:
 class Grid:
     """A table: `numbers` are the paper's tables by dataset; `windows` says whether cells are means over N or each N.
 
-    `asking` gives the rows of a language model that is named, `note` says how they are asked.
+    `asking` gives the rows of a language model that is named, `note` says how they are asked (of a judged table, how to read
+    it). In a `judged` table the values are scores of judges.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Grid:
     windows: Literal["mean", "each"] = "mean"
     asking: Callable[[str], tuple[Row, ...]] | None = None
     note: str = ""
+    judged: bool = False
 
     @property
     def asks(self) -> bool:
@@ -190,9 +192,24 @@ def _rerankers() -> tuple[Row, ...]:
     )
 
 
+NUANCED = ("nuanced",)
+# The rows of Table 4: DPR-Rand is served with other requests' prompts.
+DPR_RAND = dpr("sasrec", "DPR-Rand", NUANCED, prompt="mismatched")
+
+
 def _judged() -> tuple[Row, ...]:
-    rows = (("Base", "sasrec"), ("GPT-5.2", None), ("DPR-Rand", "sasrec"), ("DPR", "sasrec"))
-    return tuple(Row(label, None, backbone, tasks=("nuanced",)) for label, backbone in rows)
+    return (
+        Row("Base", "sasrec", "sasrec", tasks=NUANCED),
+        Row("GPT-5.2", None, tasks=NUANCED),
+        DPR_RAND,
+        dpr("sasrec", tasks=NUANCED),
+        Row("DPR plus", "dpr_sas_plus", "sasrec", "prompt", NUANCED, base="sasrec_fa"),
+    )
+
+
+def _answering(llm: str) -> tuple[Row, ...]:
+    """A language model that answers nuanced requests with titles."""
+    return (Row(shown(llm), "zero_shot", None, "prompt", NUANCED, llm=llm),)
 
 
 _MAIN = {"ml-1m": 1, "mind": 1}
@@ -238,8 +255,12 @@ GRIDS: dict[str, Grid] = {
             "Nuanced requests, scored by a judge from 1 to 10",
             {"ml-1m": 4},
             _judged(),
-            tasks=("nuanced",),
+            tasks=NUANCED,
             metrics=("intent_fulfillment", "history_alignment", "overall_score"),
+            asking=_answering,
+            note="Every judge has its own scale, and the paper's own judge is a language model: compare the order of models under "
+            "one judge, not values across judges. The proxy is no language model. DPR-Rand gets the prompt of another request.",
+            judged=True,
         ),
         Grid("table6", "Main comparison, each N", {"ml-1m": 6, "mind": 7}, _main(STEERED), STEERED, windows="each"),
         Grid("table7", "Main comparison, each N", {"ml-1m": 6, "mind": 7}, _main(STEERED), STEERED, windows="each"),

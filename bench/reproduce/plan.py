@@ -9,7 +9,7 @@ from typing import Any, Literal
 from bench import registry, runner, scoring
 from bench.contracts import Dataset, Progress
 from bench.errors import CheckError, InputError
-from bench.reproduce import asking, estimate, grids
+from bench.reproduce import asking, estimate, grids, judged
 from bench.reproduce.estimate import Guess, Timings
 from bench.reproduce.grids import CONDITIONS, Grid, Row
 from bench.runs import JOURNAL, Run, finished
@@ -38,6 +38,7 @@ class Options:
     batch_size: int = 512
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     llms: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
     llm_config: Path | None = None
     max_cost: float | None = None
     max_requests: int | None = None
@@ -53,6 +54,7 @@ class Options:
             raise InputError(f"--seeds takes different numbers of at least 0, got {','.join(map(str, self.seeds))!r}.")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit takes a number of users of at least 1, got {self.limit}.")
+        judged.judges_of(grid, self)
         asking.check_flags(self)
         grids.choose(grid.rows, self.only, grid.models)
         for model, values in self.overrides.items():

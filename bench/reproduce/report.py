@@ -9,8 +9,9 @@ from typing import Any
 from bench.contracts import Progress
 from bench.errors import CheckError, InputError
 from bench.reproduce import claims, measured, published
-from bench.reproduce.claims import Verdict
+from bench.reproduce.claims import Lookup, Verdict
 from bench.reproduce.grids import Grid, Row, shown
+from bench.reproduce.judged import Judgements
 from bench.reproduce.measured import Stored, Value
 from bench.reproduce.plan import PROTOCOL, Cell, Planner
 from bench.reproduce.published import Published, Window
@@ -19,10 +20,13 @@ from bench.runs import Run
 
 SCHEMA_VERSION = 1
 
+# Backbone, task, window and judge.
+Place = tuple[str | None, str, Window, str]
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of the table: `state` is "measured", or why there is no measured value."""
+    """One cell of the table: `state` is "measured", or why there is no measured value; `judge` who gave it, "" for nobody."""
 
     row: Row
     task: str
@@ -33,6 +37,12 @@ class Entry:
     measured: Value | None
     published: Published | None
     runs: tuple[str, ...] = ()
+    judge: str = ""
+
+    @property
+    def place(self) -> Place:
+        """The part of the table that the cell is in; those of a judge are one part, whatever the backbone."""
+        return None if self.judge else self.row.backbone, self.task, self.window, self.judge
 
 
 @dataclass(frozen=True)
@@ -105,24 +115,29 @@ class Report:
         }
 
 
-def build(planner: Planner, grid: Grid, failures: dict[str, str], progress: Progress) -> Report:
+def build(planner: Planner, grid: Grid, failures: dict[str, str], judgements: Judgements, progress: Progress) -> Report:
     """Read the finished runs of a grid and of the claims.
 
     Args:
         planner: over the dataset of the table.
         grid: the table. All of its rows are shown, also those that were not asked to be run.
         failures: why a cell failed, by its name.
+        judgements: of the runs of a judged table.
         progress: told what is read.
     """
     options, dataset = planner.options, planner.dataset
-    reader = _Reader(planner, failures)
+    reader = _Reader(planner, failures, judgements)
     windows: tuple[Window, ...] = ("mean",) if grid.windows == "mean" else dataset.card.windows
     progress.note("reading the finished runs")
     entries = [entry for row in grid.rows for entry in reader.entries(grid, row, windows)]
     verdicts: list[Verdict] = []
     if any(row.model is not None for row in grid.rows):
         progress.note("testing the claims")
-        verdicts = claims.decide(claims.comparisons(options.dataset), reader.stored)
+        if grid.judged:
+            for judge in judgements.judges:
+                verdicts += claims.decide(claims.judged_comparisons(options.dataset, judge), reader.stored_by(judge))
+        else:
+            verdicts = claims.decide(claims.comparisons(options.dataset), reader.stored)
     return Report(
         grid,
         options.dataset,
@@ -134,7 +149,10 @@ def build(planner: Planner, grid: Grid, failures: dict[str, str], progress: Prog
         tuple(entries),
         tuple(verdicts),
         tuple(reader.problems),
-        (*published.NOTES.get(grid.numbers.get(options.dataset, 0), ()), *([grid.note] if grid.asks else [])),
+        (
+            *published.NOTES.get(grid.numbers.get(options.dataset, 0), ()),
+            *([grid.note] if grid.asks or grid.judged else []),
+        ),
         tuple(sorted({result.encoder for result in reader.results if result.encoder})),
         tuple(reader.asked),
     )
@@ -143,8 +161,8 @@ def build(planner: Planner, grid: Grid, failures: dict[str, str], progress: Prog
 class _Reader:
     """Reads finished runs of rows, and remembers what is missing."""
 
-    def __init__(self, planner: Planner, failures: dict[str, str]) -> None:
-        self.planner, self.failures = planner, failures
+    def __init__(self, planner: Planner, failures: dict[str, str], judgements: Judgements) -> None:
+        self.planner, self.failures, self.judgements = planner, failures, judgements
         self.problems: list[Problem] = []
         self.results: list[Result] = []
         self.asked: list[Asked] = []
@@ -159,17 +177,52 @@ class _Reader:
             for condition, cells in groups.items():
                 runs = self._runs(cells)
                 state = "measured" if runs else self._note_missing(cells)
-                pooled = measured.pool(runs)
                 if row.llm is not None:
                     self.asked += [Asked(row, task, condition, seed, run.result) for seed, run in runs.items()]
-                for window in windows:
-                    for metric in grid.metrics:
-                        value = measured.values(runs, window, metric, pooled) if runs else None
-                        cell = self._published(grid, row, task, window, metric)
-                        if value is not None or cell is not None or row.model is not None:
-                            ids = tuple(run.result.run for run in runs.values())
-                            found.append(Entry(row, task, condition, window, metric, state, value, cell, ids))
+                for judge in self.judgements.judges or ("",):
+                    found += self._valued(grid, row, task, condition, windows, runs, state, judge)
         return found
+
+    def _valued(
+        self,
+        grid: Grid,
+        row: Row,
+        task: str,
+        condition: str,
+        windows: Iterable[Window],
+        runs: dict[int, Run],
+        state: str,
+        judge: str,
+    ) -> list[Entry]:
+        """The cells of a row in one condition, as one judge sees them (or, where it is "", as the task scored them)."""
+        if judge and runs:
+            runs = self._judged(runs, judge)
+            state = "measured" if runs else "not judged"
+        pooled, found = measured.pool(runs), []
+        for window in windows:
+            for metric in grid.metrics:
+                value = measured.values(runs, window, metric, pooled) if runs else None
+                cell = self._published(grid, row, task, window, metric)
+                if value is not None or cell is not None or row.model is not None:
+                    ids = tuple(run.result.run for run in runs.values())
+                    found.append(Entry(row, task, condition, window, metric, state, value, cell, ids, judge))
+        return found
+
+    def _judged(self, runs: dict[int, Run], judge: str) -> dict[int, Run]:
+        found = {seed: self.judgements.of(judge, run) for seed, run in runs.items()}
+        return {seed: run for seed, run in found.items() if run is not None}
+
+    def stored_by(self, judge: str) -> Lookup:
+        """As `stored`, of the scores that a judge gave."""
+
+        def look_up(row: Row, task: str, condition: str) -> Stored | None:
+            runs = self._finished(
+                [self.planner.cell(row, task, condition, seed) for seed in self.planner.options.seeds]
+            )
+            scored = self._judged(runs, judge)
+            return measured.read(scored) if scored else None
+
+        return look_up
 
     def stored(self, row: Row, task: str, condition: str) -> Stored | None:
         """Scores of a row for the claims, whether or not it is in the table; None where no seed is finished."""
@@ -234,6 +287,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "settings": entry.row.settings,
         "llm": None if entry.row.llm is None else shown(entry.row.llm),
         "condition": entry.condition or None,
+        "judge": shown(entry.judge) or None,
         "window": entry.window,
         "metric": entry.metric,
         "state": entry.state,
@@ -275,6 +329,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "backbone": each.backbone,
         "task": each.task,
         "condition": each.condition,
+        "judge": shown(each.judge) or None,
         "metric": each.metric,
         "row": each.row.key,
         "rivals": [rival.key for rival in each.rivals],

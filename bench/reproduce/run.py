@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.contracts import Progress
-from bench.reproduce import report, tables
+from bench.reproduce import judged, report, tables
 from bench.reproduce.asking import Askers
 from bench.reproduce.grids import Grid, shown
 from bench.reproduce.plan import Cell, Options, Planner
@@ -44,12 +44,14 @@ def reproduce(grid: Grid, options: Options, progress: Progress) -> Reproduction:
     planner = Planner(options, progress)
     cells = planner.grid(grid)
     failures = {cell.name: cell.reason for cell in cells if cell.status == "wrong"}
-    failures |= run_missing(planner, cells, progress)
-    made = report.build(planner, grid, failures, progress)
-    return Reproduction(made, tables.write(made, folder(grid, options)), failures)
+    with Askers(options, progress) as askers:
+        failures |= run_missing(planner, cells, askers, progress)
+        judgements = judged.judge_runs(planner, grid, cells, askers, progress)
+    made = report.build(planner, grid, failures, judgements, progress)
+    return Reproduction(made, tables.write(made, folder(grid, options)), failures | judgements.failures)
 
 
-def run_missing(planner: Planner, cells: list[Cell], progress: Progress) -> dict[str, str]:
+def run_missing(planner: Planner, cells: list[Cell], askers: Askers, progress: Progress) -> dict[str, str]:
     """Run every cell that can be run and is not done; gives the reason of those that failed, by their name.
 
     Those of a language model come together, after those that ask none. One that cannot be asked on is not asked on: what is
@@ -61,20 +63,19 @@ def run_missing(planner: Planner, cells: list[Cell], progress: Progress) -> dict
     left = sum(cell.seconds for cell in todo)
     failures: dict[str, str] = {}
     skipped: Counter[str] = Counter()
-    with Askers(planner.options, progress) as askers:
-        for place, cell in enumerate(todo, 1):
-            if askers.stopped(cell.row.llm):
-                skipped[shown(cell.row.llm or "")] += 1
-                continue
-            progress.note(f"run {place} of {len(todo)}: {cell.name} (about {duration(left)} left)")
-            try:
-                planner.execute(cell, askers)
-            except Exception as error:
-                # A table of a hundred cells is worth having without one of them, whatever that one died of.
-                kind = "" if type(error).__module__ == "bench.errors" else f"{type(error).__name__}: "
-                failures[cell.name] = kind + " ".join(str(error).split())
-                progress.note(f"failed: {cell.name}: {failures[cell.name]}")
-            left -= cell.seconds
+    for place, cell in enumerate(todo, 1):
+        if askers.stopped(cell.row.llm):
+            skipped[shown(cell.row.llm or "")] += 1
+            continue
+        progress.note(f"run {place} of {len(todo)}: {cell.name} (about {duration(left)} left)")
+        try:
+            planner.execute(cell, askers)
+        except Exception as error:
+            # A table of a hundred cells is worth having without one of them, whatever that one died of.
+            kind = "" if type(error).__module__ == "bench.errors" else f"{type(error).__name__}: "
+            failures[cell.name] = kind + " ".join(str(error).split())
+            progress.note(f"failed: {cell.name}: {failures[cell.name]}")
+        left -= cell.seconds
     for name, count in skipped.items():
         progress.note(f"{name} is not asked on: {count} more runs are left for the next time")
     return failures

@@ -8,27 +8,24 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.atomic import atomic_write
 from bench.reproduce import figure
 from bench.reproduce.claims import CLAIMS, GAIN, Verdict
+from bench.reproduce.figure import BACKBONES, TASKS
+from bench.reproduce.grids import shown
 from bench.reproduce.plan import PROTOCOL
-from bench.reproduce.report import Entry, Report, missing_tables
+from bench.reproduce.report import Entry, Place, Report, missing_tables
 from bench.results import Rate
 
-TASKS = {"seq": "SEQ", "pos": "POS", "neg": "NEG", "nuanced": "Nuanced"}
-BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec", None: "No backbone"}
 METRICS = {"ndcg": "NDCG", "recall": "Recall"}
-TOLD = {"none": "history", "oracle": "oracle", "": ""}
+TOLD = {"none": "history", "oracle": "oracle", "free": "free words", "": ""}
 
 COLUMNS = (
     *("table", "dataset", "protocol", "task", "backbone", "row", "model", "settings", "llm", "condition"),
-    *("window", "metric"),
+    *("judge", "window", "metric"),
     *("measured", "published", "low", "high", "sd", "n", "failed", "seeds", "corrected", "erratum", "state", "runs"),
 )
-
-Place = tuple[str | None, str, Any]
 
 
 def write(report: Report, folder: Path) -> list[Path]:
@@ -77,7 +74,7 @@ def markdown(report: Report) -> str:
     number = report.grid.numbers.get(report.dataset)
     lines = [f"# {report.grid.name} on {report.dataset}: {report.grid.title}", "", *_preface(report, number), ""]
     errata: dict[str, int] = {}
-    for place in _places(report):
+    for place in figure.places(report, report.entries):
         lines += [*_section(report, place, errata), ""]
     if errata:
         lines += [
@@ -97,13 +94,21 @@ def markdown(report: Report) -> str:
 
 def _preface(report: Report, number: int | None) -> list[str]:
     who = f"{report.users:,} users" if report.limit is None else f"{report.limit:,} of {report.users:,} users"
+    if report.grid.judged:
+        asked = max((entry.measured.n for entry in report.entries if entry.measured is not None), default=0)
+        who = f"{asked:,} requests{'' if report.limit is None else f' of {report.limit:,} users'}"
     seeds = f"seed {report.seeds[0]}" if len(report.seeds) == 1 else f"seeds {', '.join(map(str, report.seeds))}"
     encoders = f", encoder {', '.join(report.encoders)}" if report.encoders else ""
     beside = f"Published values are those of the paper's Table {number}" if number else "The paper has no such table"
     spread = "" if len(report.seeds) == 1 else " ± is the standard deviation over seeds."
-    return [
+    head = (
         f"Protocol `{PROTOCOL}`, {who}, {seeds}{encoders}; full catalogue, seen items masked. {beside}. "
-        f"In brackets 95 % intervals by a bootstrap over users.{spread}",
+        f"In brackets 95 % intervals by a bootstrap over users.{spread}"
+    )
+    if report.grid.judged:
+        return [head, "", "Condition: what the model is told, the history alone or a request in free words as well."]
+    return [
+        head,
         "",
         "Condition: what the model is told beyond the history (`oracle`: the task's own label; `genre`, `genres`, `tag`: "
         "what the words name). The paper does not say which words DPR was asked with; its POS cells fit `genres`. In NEG "
@@ -111,26 +116,14 @@ def _preface(report: Report, number: int | None) -> list[str]:
     ]
 
 
-def _places(report: Report) -> Iterator[Place]:
-    """Backbone, task and window of every part of the table, in order."""
-    backbones = list(dict.fromkeys(entry.row.backbone for entry in report.entries))
-    for backbone in backbones:
-        for task in report.grid.tasks:
-            for window in report.windows:
-                if any((e.row.backbone, e.task, e.window) == (backbone, task, window) for e in report.entries):
-                    yield backbone, task, window
-
-
 def _section(report: Report, place: Place, errata: dict[str, int]) -> list[str]:
-    backbone, task, window = place
     metrics = report.grid.metrics
-    size = f", N = {window}" if window != "mean" else ""
-    lines = [f"## {BACKBONES[backbone]}, {TASKS[task]}{size}", ""]
+    lines = [f"## {figure.heading(place)}", ""]
     lines.append("| model | ours | condition | " + " | ".join(f"{_metric(name)} | *paper*" for name in metrics) + " |")
     lines.append("|---|---|---|" + "---|---|" * len(metrics))
     groups: dict[tuple[str, str, str], dict[str, Entry]] = {}
     for entry in report.entries:
-        if (entry.row.backbone, entry.task, entry.window) == place:
+        if entry.place == place:
             groups.setdefault((entry.row.label, entry.row.key, entry.condition), {})[entry.metric] = entry
     for (label, key, condition), cells in groups.items():
         ours = f"`{key}`" if next(iter(cells.values())).row.model else ""
@@ -200,11 +193,14 @@ def _shares(rates: dict[str, Rate]) -> str:
 
 
 def _claims(report: Report) -> Iterator[str]:
+    decided = sum(each.p is not None for each in report.verdicts)
+    among = "those of one judge" if report.grid.judged else f"the {decided} comparisons"
+    measured = "Scores from 1 to 10" if report.grid.judged else "NDCG@10, means over N"
     yield (
         "Differences are paired by example; intervals resample users, p is that of the sign-flip test by user with Holm's "
-        f"correction over the {sum(each.p is not None for each in report.verdicts)} comparisons below. A claim holds or "
-        "does not hold where the interval leaves out zero and p < 0.05. NDCG@10, means over N; the last column is the "
-        "paper's relative difference."
+        f"correction over {among} below. A claim holds or "
+        f"does not hold where the interval leaves out zero and p < 0.05. {measured}; the last column is the paper's relative "
+        "difference."
     )
     yield ""
     lacking = missing_tables(report.verdicts)
@@ -249,7 +245,7 @@ def _verdict_line(verdict: Verdict) -> str:
     p = "" if verdict.p_holm is None else "< 0.001" if verdict.p_holm < 0.001 else f"{verdict.p_holm:.3f}"
     paper = "" if each.paper is None else f"*{each.paper:+.1f} {'points' if percent else '%'}*"
     answer = verdict.answer if not verdict.reason else f"{verdict.answer}: {verdict.reason}"
-    condition = TOLD.get(each.condition, each.condition)
+    condition = TOLD.get(each.condition, each.condition) + (f", {shown(each.judge)}" if each.judge else "")
     values = [f"{value:.4f}" if value is not None else "" for value in (verdict.value, verdict.rival_value)]
     return (
         f"| {BACKBONES[each.backbone]} | {TASKS[each.task]} | {condition} | {values[0]} | `{verdict.rival}` | {values[1]} | "

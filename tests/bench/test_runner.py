@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import bench
-from bench import journal, provenance, runner, runs, scoring
+from bench import journal, provenance, ranking_pass, runs, scoring
 from bench.comparison import compare_runs
 from bench.errors import CheckError, InputError
 from bench.identity import canonical_json, prompts_digest, run_identity
@@ -192,7 +192,7 @@ def test_identity_holds_what_changes_the_output_and_nothing_else(go):
     ],
 )
 def test_missing_spans(kept, missing):
-    assert list(runner.missing_spans(10, kept, 4)) == missing
+    assert list(ranking_pass.missing_spans(10, kept, 4)) == missing
 
 
 def test_results_beside_and_runs_by_name(go, tmp_path):

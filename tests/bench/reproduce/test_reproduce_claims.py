@@ -148,7 +148,8 @@ def test_the_interval_of_claim_d_covers_as_it_should():
 
 def test_every_claim_is_asked_of_both_backbones_and_in_every_condition():
     asked = comparisons("ml-1m")
-    assert {each.claim for each in asked} == {claim.key for claim in claims.CLAIMS}
+    judged = claims.judged_comparisons("ml-1m", "proxy")
+    assert {each.claim for each in [*asked, *judged]} == {claim.key for claim in claims.CLAIMS}
     for backbone in grids.BACKBONES:
         mine = [each for each in asked if each.backbone == backbone]
         for claim in ("b", "c", "e", "e'"):
@@ -171,3 +172,29 @@ def test_the_printed_differences_stand_beside():
     # Each printed difference has the sign that is claimed.
     assert all(each.sign * each.paper > 0 for each in by.values() if each.paper is not None and each.claim != "c")
     assert all(each.paper is None for each in comparisons("mini"))
+
+
+def test_claims_of_table_4_are_decided_by_a_judges_scores():
+    scores = {
+        "sasrec": (5.0, 4.0),
+        "dpr_sas prompt=mismatched": (3.0, 3.5),
+        "dpr_sas": (6.0, 5.5),
+    }
+
+    def look_up(row, task, condition):
+        assert (task, condition) == ("nuanced", "none" if row.model == "sasrec" else "free")
+        noise = np.resize([-0.5, 0.5], 200)
+        intent, overall = scores[row.key]
+        columns = {"intent_fulfillment": intent + noise, "overall_score": overall + noise[::-1]}
+        return Stored(columns, np.arange(200, dtype=np.int32), np.zeros(200, np.int32), (0,), {0: "asked"}, (200,))
+
+    verdicts = claims.decide(claims.judged_comparisons("ml-1m", "proxy"), look_up)
+    assert [(each.comparison.claim, each.rival, each.answer) for each in verdicts] == [
+        ("g", "sasrec", "holds"),
+        ("g", "dpr_sas prompt=mismatched", "holds"),
+        ("h", "dpr_sas prompt=mismatched", "holds"),
+    ]
+    assert [each.difference for each in verdicts] == pytest.approx([1.5, 2.0, 3.0])
+    assert (verdicts[0].value, verdicts[0].rival_value, verdicts[2].value) == pytest.approx((5.5, 4.0, 6.0))
+    assert verdicts[0].comparison.paper == pytest.approx(100 * (5.932 / 4.708 - 1), abs=0.01)
+    assert verdicts[2].comparison.paper == pytest.approx(100 * (5.888 / 3.288 - 1), abs=0.01)

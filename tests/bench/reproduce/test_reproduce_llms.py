@@ -194,7 +194,7 @@ def test_a_wrong_key_is_asked_with_once(call, server, monkeypatch):
         (("table2", "--llm", "hf:/no/such/folder"), "no folder"),
         (("table2", "--llm-config", "llms.yaml"), "no language model is named with --llm: leave out --llm-config."),
         (("table1", "--max-cost", "3"), "leave out --max-cost."),
-        (("table1", *LLM), "table1 asks no language model: leave out --llm (it is for table2, table3)."),
+        (("table1", *LLM), "table1 asks no language model: leave out --llm (it is for table2, table3, table4)."),
         (("table2", *LLM, "--llm", "tiny"), "--llm tiny is given twice."),
         (("table2", *LLM, "--max-requests", "0"), "--max-requests takes a number of at least 1"),
         (("table2", *LLM, "--max-cost", "0"), "--max-cost takes an amount above 0"),

@@ -1,0 +1,1 @@
+"""The page to play with: a history of one's own, words, and what several recommenders make of them side by side."""

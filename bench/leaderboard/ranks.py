@@ -1,0 +1,290 @@
+"""Groups of rows that may be ranked against each other, and the ranks and paired tests within them."""
+
+from __future__ import annotations
+
+import statistics as plain
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import registry, statistics
+from bench.errors import CheckError, InputError
+from bench.identity import digest
+from bench.leaderboard.entries import Entry
+from bench.leaderboard.rows import Group, Place, Row, Spread, Test
+from bench.rankings import read_metric
+from bench.runs import SCORES
+from bench.statistics import Paired
+
+# Where nobody names a baseline it is the strongest of these controls (a name, or how names begin).
+CONTROLS = ("random", "popularity", "text_retrieval", "filter_")
+# A rank needs every pair of a group; beyond this their resamples do not fit into a modest memory.
+MAX_SYSTEMS = 2000
+# Sums in another order differ in the last bits; a board built elsewhere from the same runs should be the same.
+DIGITS = 6
+# Apart enough that no window of one seed has the label of another's.
+SPACING = 1 << 20
+
+Key = tuple[str, ...]
+Systems = dict[str, list[Entry]]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The systems of a group that can be tested against each other; `columns` are their places in `paired`."""
+
+    columns: dict[str, int]
+    paired: Paired
+
+    def against(self, other: str | None, metric: str) -> dict[str, Test]:
+        """Every other system tested against one, with Holm's correction over these tests."""
+        if other not in self.columns:
+            return {}
+        rivals = [name for name in self.columns if name != other]
+        found = [self.paired.difference(self.columns[name], self.columns[other], metric) for name in rivals]
+        corrected = statistics.holm([each.p for each in found])
+        return {
+            name: Test(
+                other=other,
+                difference=round(each.value, DIGITS),
+                low=round(each.low, DIGITS),
+                high=round(each.high, DIGITS),
+                p=round(each.p, DIGITS),
+                p_holm=round(p, DIGITS),
+            )
+            for name, each, p in zip(rivals, found, corrected, strict=True)
+        }
+
+    def ranks(self) -> dict[str, int]:
+        """Ranks with ties (`bench.statistics.tie_ranks`)."""
+        observed = [float(self.paired.observed[column]) for column in self.columns.values()]
+        return dict(zip(self.columns, statistics.tie_ranks(observed, self.paired.p_value), strict=True))
+
+
+def group_key(row: Row) -> Key:
+    """Equal for rows that may be ranked against each other."""
+    return (
+        row.task,
+        row.dataset,
+        row.protocol,
+        row.condition,
+        row.dataset_fingerprint or "",
+        digest([row.task_version, row.settings.get("task"), judged_by(row)])[:8],
+    )
+
+
+def judged_by(row: Row) -> str | None:
+    """What judged rows must have in common."""
+    return None if row.judge is None else row.judge.identity
+
+
+def make_groups(
+    entries: Sequence[Entry], published: Sequence[Row], baseline: str | None = None, before: Sequence[Group] = ()
+) -> list[Group]:
+    """Group and rank.
+
+    A test is over the seeds that all tested systems of a group have run. Who has none of the seeds of the system with the
+    most, or no scores by example, has no rank. Failures count with the worst value.
+
+    Args:
+        entries: rows of runs and submissions, with the folders of their scores.
+        published: the paper's rows.
+        baseline: the model that all others are tested against; the strongest control of the group when None.
+        before: groups whose ranks are taken over where their rows are the same and none of the scores are here.
+
+    Raises:
+        InputError: rows that claim the same questions were asked different ones, or a group is too large.
+    """
+    together: dict[Key, list[Entry]] = {}
+    for entry in entries:
+        together.setdefault(group_key(entry.row), []).append(entry)
+    rows = [entry.row for entry in entries]
+    known = {group.id: group for group in before}
+    groups = []
+    for key, members in sorted(together.items()):
+        older = known.get(group_name(key))
+        if older is not None and _unchanged(older, members):
+            groups.append(older.model_copy(update={"beside": _beside(members, rows, published)}))
+        else:
+            groups.append(_group(key, members, rows, published, baseline))
+    return groups
+
+
+def group_name(key: Key) -> str:
+    """The id of a group, short enough to be read."""
+    return "/".join([*key[:4], key[4][:8], key[5]])
+
+
+def _unchanged(older: Group, members: list[Entry]) -> bool:
+    rows = {name for place in older.places for name in place.rows}
+    return rows == {entry.row.id for entry in members} and all(entry.folder is None for entry in members)
+
+
+def _group(
+    key: Key, members: list[Entry], rows: Sequence[Row], published: Sequence[Row], baseline: str | None
+) -> Group:
+    _refuse_mixed(key, members)
+    first = members[0].row
+    metric = main_metric(first)
+    systems: Systems = {}
+    for entry in members:
+        systems.setdefault(entry.row.system, []).append(entry)
+    if len(systems) > MAX_SYSTEMS:
+        raise InputError(f"{len(systems)} systems stand in {'/'.join(key[:4])}; at most {MAX_SYSTEMS} can be ranked.")
+    contest = _contest(systems, metric)
+    against = _baseline(systems, metric, baseline)
+    judge = first.judge
+    return Group(
+        id=group_name(key),
+        task=first.task,
+        dataset=first.dataset,
+        dataset_fingerprint=first.dataset_fingerprint or "",
+        protocol=first.protocol,
+        condition=first.condition,
+        windows=first.windows,
+        judge=None if judge is None else judge.name,
+        metric=metric,
+        baseline=against,
+        places=_places(systems, metric, contest, against),
+        beside=_beside(members, rows, published),
+    )
+
+
+def main_metric(row: Row) -> str:
+    """What a group is ranked by: the judge's overall score, else the task's main metric, else what comes first."""
+    known = sorted(row.metrics)
+    wanted = ["overall_score"] if row.judge is not None else []
+    # The board may hold rows of a task whose package is not installed here.
+    with suppress(InputError, CheckError):
+        wanted.append(registry.get("tasks", row.task).card.main_metric)
+    return next((name for name in [*wanted, "ndcg@10"] if name in row.metrics), known[0])
+
+
+def _refuse_mixed(key: Key, members: list[Entry]) -> None:
+    """One seed of one task on one dataset gives the same questions to everybody."""
+    asked: dict[int | None, Row] = {}
+    for entry in members:
+        row = entry.row
+        other = asked.setdefault(row.seed, row)
+        if other.targets_digest != row.targets_digest:
+            raise InputError(
+                f"rows {other.id} and {row.id} both stand in {'/'.join(key[:4])} with seed {row.seed} but were asked "
+                "different questions: take one of them away."
+            )
+
+
+def _contest(systems: Systems, metric: str) -> Contest | None:
+    """Read the scores and pair them up; None where fewer than two systems can be compared."""
+    folders = {
+        name: {int(entry.row.seed or 0): entry.folder for entry in entries if entry.folder}
+        for name, entries in systems.items()
+    }
+    common = _common_seeds(list(folders.values()))
+    able = {name: [seeds[seed] for seed in common] for name, seeds in folders.items() if seeds.keys() >= set(common)}
+    read = {name: [read_metric(folder / SCORES, metric) for folder in able[name]] for name in sorted(able) if common}
+    # Judges may have seen samples of their own: the questions that most systems have are those that are compared.
+    asked = {
+        name: b"".join(users.tobytes() + windows.tobytes() for _, users, windows in parts)
+        for name, parts in read.items()
+    }
+    usual = Counter(asked.values()).most_common(1)
+    names = [name for name in read if asked[name] == usual[0][0]]
+    if len(names) < 2:
+        return None
+    values = np.stack([np.concatenate([column for column, _, _ in read[name]]) for name in names], 1)
+    users = np.concatenate([users for _, users, _ in read[names[0]]])
+    labels = np.concatenate([place * SPACING + windows for place, (_, _, windows) in enumerate(read[names[0]])])
+    paired = statistics.pair_up(values, users, labels.astype(np.int32), min(common))
+    return Contest({name: column for column, name in enumerate(names)}, paired)
+
+
+def _common_seeds(systems: Sequence[dict[int, Path]]) -> list[int]:
+    """The seeds of the system with the most that all others that share one with it have; its first one where there is none."""
+    most: set[int] = set(max((seeds.keys() for seeds in systems), key=len, default=()))
+    sharing = [seeds.keys() for seeds in systems if seeds.keys() & most]
+    return sorted(most.intersection(*sharing)) or sorted(most)[:1]
+
+
+def _baseline(systems: Systems, metric: str, wanted: str | None) -> str | None:
+    """The system that others are tested against: of the model that is named, or the strongest control."""
+    best: tuple[float, str] | None = None
+    for name, entries in systems.items():
+        model, value = entries[0].row.model, _value(entries, metric)
+        chosen = model == wanted if wanted is not None else model.startswith(CONTROLS)
+        if chosen and value is not None and (best is None or (value, name) > best):
+            best = (value, name)
+    return None if best is None else best[1]
+
+
+def _places(systems: Systems, metric: str, contest: Contest | None, baseline: str | None) -> list[Place]:
+    ranks = {} if contest is None else contest.ranks()
+    values = {name: _value(entries, metric) for name, entries in systems.items()}
+    if not ranks and len(systems) == 1:
+        ranks = dict.fromkeys(systems, 1)
+    order = sorted(systems, key=lambda name: (ranks.get(name, len(systems) + 1), -(values[name] or 0.0), name))
+    top = max((name for name in order if name in ranks), key=lambda name: values[name] or 0.0, default=None)
+    best, base = ({} if contest is None else contest.against(name, metric) for name in (top, baseline))
+    return [
+        Place(
+            system=name,
+            rows=sorted(entry.row.id for entry in systems[name]),
+            seeds=sorted({entry.row.seed for entry in systems[name] if entry.row.seed is not None}),
+            rank=ranks.get(name),
+            value=values[name],
+            spread=_spread(systems[name]),
+            against_best=best.get(name),
+            against_baseline=base.get(name),
+        )
+        for name in order
+    ]
+
+
+def _value(entries: list[Entry], metric: str) -> float | None:
+    values = _over_seeds(entries, metric)
+    return round(plain.fmean(values), 12) if values else None
+
+
+def _over_seeds(entries: list[Entry], metric: str) -> list[float]:
+    found = (entry.row.metrics[metric].value for entry in entries if metric in entry.row.metrics)
+    return [value for value in found if value is not None]
+
+
+def _spread(entries: list[Entry]) -> dict[str, Spread]:
+    """Of every metric over the seeds; nothing for a single seed."""
+    spread = {}
+    for metric in entries[0].row.metrics:
+        values = _over_seeds(entries, metric)
+        if len(values) > 1:
+            mean, sd = plain.fmean(values), plain.stdev(values)
+            spread[metric] = Spread(mean=round(mean, 12), sd=round(sd, 12), smallest=min(values), largest=max(values))
+    return spread
+
+
+def _beside(members: list[Entry], rows: Sequence[Row], published: Sequence[Row]) -> list[str]:
+    """Ids of the rows to be read with a group: the paper's, and of the same questions those that words do not change."""
+    first = members[0].row
+    asked = {entry.row.targets_digest for entry in members}
+    models = {(entry.row.model, digest(entry.row.settings.get("model"))) for entry in members}
+    unmoved = [
+        row
+        for row in rows
+        if row.information != "prompt" and row.targets_digest in asked and judged_by(row) == judged_by(first)
+    ]
+    kept: dict[tuple[str, str, int | None], Row] = {}
+    for row in unmoved:
+        same = (row.model, digest(row.settings.get("model")))
+        if row.protocol == first.protocol and row.condition != first.condition and same not in models:
+            # A model that hears nothing is the same in every condition: one row of it is enough.
+            kept.setdefault((*same, row.seed), row)
+    paper = [
+        row
+        for row in published
+        if (row.task, row.dataset, row.protocol) == (first.task, first.dataset, first.protocol)
+        and (row.condition == first.condition or row.information != "prompt")
+        and (row.judge is None) == (first.judge is None)
+    ]
+    return sorted(row.id for row in [*kept.values(), *paper])

@@ -1,0 +1,149 @@
+"""`OUT/leaderboard.json` and its page brought up to date: one process at a time, each file whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import runs
+from bench.contracts import Dataset, Progress
+from bench.errors import CheckError, InputError
+from bench.leaderboard import submissions
+from bench.leaderboard.build import Made, make_board
+from bench.leaderboard.entries import Entry, read_probes
+from bench.leaderboard.examples import ExampleWriter, may_be_passed_on
+from bench.leaderboard.ranks import group_key
+from bench.leaderboard.rows import EXAMPLES, FILE, FOLDER, Board, Row, read_board, write_board
+from bench.locks import file_lock
+from bench.registry import cards
+from bench.scoring import load_dataset
+
+LOCK = ".leaderboard.lock"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a board is built.
+
+    `baseline` is the model that others are tested against; `fresh` drops rows whose runs are not under `out`; without `pages`
+    neither examples nor page are written; `examples` names datasets whose examples may be shown although their licence does
+    not let them be passed on.
+    """
+
+    out: Path
+    data_dir: Path | None = None
+    baseline: str | None = None
+    fresh: bool = False
+    pages: bool = True
+    examples: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What a build did: the board and its file, the page, rows taken over, and in lines why something was left out."""
+
+    board: Board
+    path: Path
+    page: Path | None
+    kept: int
+    left_out: list[str]
+    without_examples: list[str] = field(default_factory=list)
+
+
+def update(options: Options, progress: Progress) -> Updated:
+    """Build the board of everything under OUT, its examples and its page, and put them in the place of the old ones.
+
+    A second build waits for the first and then reads the folders anew, so no row is lost. Measured rows of the board that
+    is there whose runs are not under OUT (it was built elsewhere) are kept, without a rank where other systems of their
+    group have changed.
+
+    Raises:
+        InputError: the board that is there, a submission or a probe is not readable, or rows contradict each other.
+    """
+    path = options.out / FILE
+    with file_lock(options.out / LOCK, waiting=lambda: progress.note("waiting for another build")):
+        before = Board(rows=[]) if options.fresh or not path.exists() else read_board(path)
+        folders = list(runs.folders(options.out))
+        with submissions.opened(options.out / submissions.SUBMISSIONS, read_probes(options.out)) as submitted:
+            kept = _absent(before, {folder.name for folder in folders})
+            made = make_board(folders, [*submitted, *kept], before.groups, options.out, options.baseline, progress)
+            board, without = _with_examples(made, options, progress) if options.pages else (made.board, [])
+        page = None
+        if options.pages:
+            from bench.leaderboard.page import write_page
+
+            progress.note("writing the page")
+            page = write_page(board, options.out / FOLDER)
+        write_board(path, board)
+    return Updated(board, path, page, len(kept), made.left_out, without)
+
+
+def _absent(before: Board, present: set[str]) -> list[Entry]:
+    """Measured rows of the older board whose runs are not here."""
+    return [Entry(row, None) for row in before.rows if row.source == "measured" and row.run not in present]
+
+
+def _with_examples(made: Made, options: Options, progress: Progress) -> tuple[Board, list[str]]:
+    """The board whose rows name their files of examples, and why rows of a dataset have none."""
+    folder = options.out / FOLDER
+    writer, datasets, without = ExampleWriter(folder, progress), _Datasets(options, progress), []
+    files: dict[str, str] = {}
+    advance = progress.track("examples", len(made.entries))
+    for entry in sorted(made.entries, key=lambda each: (*group_key(each.row), each.row.seed or 0)):
+        advance(1)
+        dataset = datasets.get(entry.row.dataset) if entry.folder is not None else None
+        if entry.folder is None or dataset is None:
+            continue
+        run = entry.folder if entry.row.judge is None else entry.folder.parents[1]
+        try:
+            files[entry.row.id] = writer.write(entry.row, run, dataset)
+        except (InputError, CheckError) as error:
+            without.append(f"{entry.row.id}: {error}")
+    _remove_others(folder / EXAMPLES, set(files.values()))
+
+    def named(row: Row) -> Row:
+        return row.model_copy(update={"examples_file": files.get(row.id)})
+
+    return made.board.model_copy(update={"rows": [named(row) for row in made.board.rows]}), [
+        *datasets.reasons,
+        *without,
+    ]
+
+
+class _Datasets:
+    """Datasets whose examples may be shown, each loaded once; `reasons` says why of the others there are none."""
+
+    def __init__(self, options: Options, progress: Progress) -> None:
+        self.options, self.progress = options, progress
+        self.reasons: list[str] = []
+        self._known: dict[str, Dataset | None] = {}
+        self._cards = cards("datasets")
+
+    def get(self, name: str) -> Dataset | None:
+        if name not in self._known:
+            self._known[name] = self._load(name)
+        return self._known[name]
+
+    def _load(self, name: str) -> Dataset | None:
+        registered = name.partition("@")[0]
+        card = self._cards.get(registered)
+        allowed = registered in self.options.examples or may_be_passed_on(card)
+        if not allowed:
+            self.reasons.append(
+                f"{name}: its licence keeps its data here; --examples {registered} shows them on a private board"
+            )
+            return None
+        try:
+            return load_dataset(name, self.options.data_dir, self.progress)
+        except (InputError, CheckError) as error:
+            self.reasons.append(f"{name}: {error}")
+            return None
+
+
+def _remove_others(folder: Path, named: set[str]) -> None:
+    """Remove examples that no row names: they may be of a dataset that must not be passed on."""
+    stems = {Path(name).stem for name in named}
+    for path in folder.glob("*"):
+        if path.is_file() and path.stem not in stems:
+            path.unlink()
