@@ -46,7 +46,7 @@ class BERT4Rec(SequentialRecommender):
         from baselines.backbones.bert4rec import BERT4RecNet
 
         s = self.settings
-        return BERT4RecNet(n_items, s.dim, s.layers, s.heads, s.length, s.dropout, s.mask).to(self.device)
+        return self.placed(BERT4RecNet(n_items, s.dim, s.layers, s.heads, s.length, s.dropout, s.mask))
 
 
 BERT4RecF = fine_tuned(BERT4Rec, "bert4rec_f")

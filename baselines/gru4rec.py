@@ -43,7 +43,7 @@ class GRU4Rec(SequentialRecommender):
         from baselines.backbones.gru4rec import GRU4RecNet
 
         s = self.settings
-        return GRU4RecNet(n_items, s.dim, s.hidden, s.layers, s.length, s.dropout).to(self.device)
+        return self.placed(GRU4RecNet(n_items, s.dim, s.hidden, s.layers, s.length, s.dropout))
 
 
 GRU4RecF = fine_tuned(GRU4Rec, "gru4rec_f")

@@ -44,7 +44,7 @@ class SASRec(SequentialRecommender):
         from baselines.backbones.sasrec import SASRecNet
 
         s = self.settings
-        return SASRecNet(n_items, s.dim, s.layers, s.heads, s.length, s.dropout).to(self.device)
+        return self.placed(SASRecNet(n_items, s.dim, s.layers, s.heads, s.length, s.dropout))
 
 
 SASRecF = fine_tuned(SASRec, "sasrec_f")

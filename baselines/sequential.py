@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,13 @@ from pydantic import Field, create_model
 
 from baselines.scorer import CatalogueScorer
 from bench.cards import Settings
-from bench.contracts import Dataset, FitContext, Floats, Ragged, Requests
+from bench.contracts import Dataset, FitContext, Floats, Ragged, Ranking, Requests
 
 if TYPE_CHECKING:
     from torch import nn
 
     from baselines.backbones.base import Backbone
+    from baselines.item_index import ItemIndex
 
 
 class TrainingSettings(Settings):
@@ -28,18 +29,37 @@ class TrainingSettings(Settings):
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     patience: int = Field(10, ge=1, description="epochs without a better validation NDCG@10 before training stops")
+    # Left out of identities where it is not given, so that models trained before it was there are still found.
+    negatives: int | None = Field(
+        None,
+        ge=0,
+        exclude_if=lambda value: value is None,
+        description="items drawn a step for a sampled softmax; 0: never sampled; not given: 8,192 above 200,000 items",
+    )
+    retrieval: Literal["exact", "flat", "ivf", "hnsw"] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="search of the catalogue: one matrix, or FAISS; not given: flat (exact) above 200,000 items",
+    )
 
 
 class SequentialRecommender(CatalogueScorer):
     """A backbone as a contestant. A subclass sets `card`, `Settings` and `build`."""
 
     quick_settings: ClassVar[dict[str, Any]] = {"epochs": 2, "length": 50}
+    serving_settings: ClassVar[frozenset[str]] = frozenset({"retrieval"})
     settings: Any
     net: Backbone
+    _index: ItemIndex | None = None
 
     def build(self, n_items: int) -> Backbone:
         """The untrained encoder, on this model's device."""
         raise NotImplementedError
+
+    def placed(self, net: Backbone) -> Backbone:
+        """The encoder on this model's device, with the settings of its loss."""
+        net.negatives = self.settings.negatives
+        return net.to(self.device)
 
     def fit(self, dataset: Dataset, context: FitContext) -> None:
         """Train from scratch on the train slice; keep the epoch that ranks the first validation event best."""
@@ -64,6 +84,18 @@ class SequentialRecommender(CatalogueScorer):
         self.net.eval()
         with torch.inference_mode():
             return (self.net.encode(requests.history) @ self.net.table.t()).cpu().numpy(), {}
+
+    def rank(self, requests: Requests, k: int) -> Ranking:
+        """The k best unseen items; of a very large catalogue without scoring all of it in one matrix."""
+        from baselines.item_index import ItemIndex, kind_for
+
+        own = getattr(self.settings, "backbone", self.settings)
+        kind = kind_for(own.retrieval, len(self.net.table))
+        if kind == "exact":
+            return super().rank(requests, k)
+        if self._index is None:
+            self._index = ItemIndex(self.net.table.detach().cpu().numpy(), kind)
+        return self._index.rank(self.encode(requests.history), requests.history, k)
 
     def save(self, directory: Path) -> None:
         """Write the weights as safetensors."""

@@ -16,7 +16,6 @@ from torch import nn
 from baselines.backbones.base import Backbone, Cuts
 from baselines.backbones.batches import Windows, bucket, cut_windows
 from baselines.backbones.next_item import Validation, mean_ndcg
-from baselines.backbones.softmax import catalogue_cross_entropy
 from baselines.target_sets import Instances, TargetSets
 from baselines.training import Loop, Schedule, Steps
 from bench.contracts import NEGATIVE, POSITIVE, Bools, Dataset, FitContext, Longs, Ragged
@@ -44,19 +43,45 @@ class BareNet(nn.Module):
 
 @dataclass(frozen=True)
 class Asked:
-    """Instances of one polarity, `row` indexing the step's cut points, and what each is told (None for a bare backbone)."""
+    """Instances of one polarity, `row` indexing the step's cut points, and what each is told (None for a bare backbone).
+
+    `whole` is how many instances the whole step has, where these are a part of them.
+    """
 
     made: Instances
     prompt: Longs | None
+    whole: int | None = None
+
+    def part(self, place: Longs) -> Asked:
+        """The instances whose cut point has a place (of at least 0) among those of a part of the step."""
+        at = place[self.made.row]
+        kept = np.flatnonzero(at >= 0)
+        made = self.made
+        mine = Instances(
+            made.polarity, at[kept], made.targets.take(kept), made.label[kept], made.item[kept], made.strict[kept]
+        )
+        return Asked(mine, None if self.prompt is None else self.prompt[kept], len(made.row))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step's windows, its cut points and the instances of each polarity."""
+    """One step's windows, its cut points and the instances of each polarity; `whole` as of `Asked`, of cut points."""
 
     windows: Windows
     cuts: Cuts
     asked: list[Asked]
+    whole: int | None = None
+
+    def share(self, rank: int, processes: int) -> tuple[Step | None, float]:
+        """Every n-th window with what hangs on it. Its losses are divided by the whole step's counts, so they just add up."""
+        rows = np.arange(rank, len(self.windows.start), processes)
+        if not len(rows):
+            return None, 0.0
+        inside = self.cuts.row % processes == rank
+        place = np.where(inside, inside.cumsum() - 1, -1)
+        cuts = Cuts(self.cuts.row[inside] // processes, self.cuts.last[inside])
+        asked = [asked.part(place) for asked in self.asked]
+        return Step(self.windows.take(rows), cuts, asked, len(self.cuts.row)), 1.0
 
 
 class TargetStage:
@@ -100,6 +125,7 @@ class TargetStage:
             loss=self._loss,
             validate=self._validate,
             context=context,
+            share=Step.share,
         ).run()
 
     def _batches(self, epoch: int, rng: np.random.Generator) -> Steps:
@@ -142,7 +168,7 @@ class TargetStage:
             rows.append(hidden)
             targets.append(self.backbone.following(self.events, step.cuts))
             owner.append(torch.arange(at, device=device))
-            weight.append(torch.full((at,), 1.0 / at, device=device))
+            weight.append(torch.full((at,), 1.0 / (step.whole or at), device=device))
         for asked in step.asked:
             made, size = asked.made, len(asked.made.row)
             if not size:
@@ -150,13 +176,11 @@ class TargetStage:
             rows.append(self.steer(hidden, asked))
             targets.append(torch.from_numpy(made.targets.values.astype(np.int64)).to(device))
             owner.append(torch.from_numpy(at + np.repeat(np.arange(size), made.targets.lengths)).to(device))
-            weight.append(torch.full((size,), 1.0 / size, device=device))
+            weight.append(torch.full((size,), 1.0 / (asked.whole or size), device=device))
             at += size
         if not rows:  # No cut point of this batch has a future long enough.
             return hidden.sum() * 0.0
-        return catalogue_cross_entropy(
-            torch.cat(rows), self.backbone.table, torch.cat(targets), owner=torch.cat(owner), weight=torch.cat(weight)
-        )
+        return self.backbone.cross_entropy(torch.cat(rows), torch.cat(targets), torch.cat(owner), torch.cat(weight))
 
     def _held_out(self, rng: np.random.Generator) -> list[Asked]:
         """One wish and one refusal a user at the start of the validation slice, told as in training."""

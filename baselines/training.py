@@ -20,11 +20,15 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from baselines.gradients import add_up
+from bench import parallel
 from bench.atomic import atomic_path
 from bench.contracts import FitContext
 from bench.rng import named_generator
 
 Batch = Any
+# Rank and number of processes to this process's rows of a batch (None: it has none) and their share of the loss.
+Share = Callable[[Batch, int, int], tuple[Batch | None, float]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Loop:
         batches: epoch and generator to the epoch's batches.
         loss: one batch to its scalar loss.
         validate: the value to maximise, called without gradients in evaluation mode.
+        share: divides a batch among processes; without it every process computes the whole of it.
+
+    In several processes (`bench.parallel`) each draws the same batches and computes its share; the gradients are added up, so
+    the losses and weights are those of one process up to rounding. Only dropout differs: its masks are drawn row by row, and
+    every process has a stream of its own. Rank 0 validates and writes checkpoints, all go on from them.
     """
 
     def __init__(
@@ -92,7 +101,9 @@ class Loop:
         validate: Callable[[], float],
         context: FitContext,
         groups: list[dict[str, Any]] | None = None,
+        share: Share | None = None,
     ) -> None:
+        self.share = share
         self.name, self.net, self.schedule, self.context = name, net, schedule, context
         self.batches, self.loss, self.validate = batches, loss, validate
         groups = groups or [{"params": [p for p in net.parameters() if p.requires_grad]}]
@@ -106,12 +117,16 @@ class Loop:
     def run(self) -> list[dict[str, float]]:
         """Train to the end and return the log, a record an epoch: loss, validation value, seconds, positions."""
         keep_memory()
+        if parallel.world() > 1:
+            # A launcher that quietly started one process is told by the missing line.
+            self.context.progress.note(f"{self.name}: trained by {parallel.world()} processes")
         self._resume()
         advance = self.context.progress.track(self.name, self.schedule.epochs)
         advance(self.at.epoch)
         while not self.at.done and self.at.epoch < self.schedule.epochs:
             self._epoch()
-            self._checkpoint()
+            if parallel.rank() == 0:
+                self._checkpoint()
             advance(1)
         advance(self.schedule.epochs - self.at.epoch)
         self.net.load_state_dict(self.best_state)
@@ -122,13 +137,13 @@ class Loop:
         batches = self.batches(epoch, named_generator(self.context.seed, self.name, f"epoch {epoch}"))
         self.total_steps = self.total_steps or len(batches) * self.schedule.epochs
         losses = torch.zeros((), dtype=torch.float64)
-        with seeded(self.context.seed, self.name, f"dropout {epoch}", device=self.context.device):
+        own = (f"rank {parallel.rank()}",) if parallel.rank() else ()
+        with seeded(self.context.seed, self.name, f"dropout {epoch}", *own, device=self.context.device):
             self.net.train()
             for batch in batches:
                 self._set_rate()
-                loss = self.loss(batch)
                 self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = self._backward(batch)
                 torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.schedule.clip)
                 self.optimizer.step()
                 losses += loss.detach().double().cpu()
@@ -136,7 +151,7 @@ class Loop:
         trained = time.perf_counter() - started
         self.net.eval()
         with torch.inference_mode():
-            value = self.validate()
+            value = parallel.agree(0.0 if parallel.rank() else self.validate())
         record = {"epoch": epoch, "loss": float(losses) / max(len(batches), 1), "validation": value, "seconds": trained}
         assert self.at.log is not None
         self.at.log.append(record)
@@ -148,6 +163,20 @@ class Loop:
             raise FloatingPointError(
                 f"{self.name}: the loss is {record['loss']} after epoch {epoch}; lower the learning rate."
             )
+
+    def _backward(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch; leaves its gradients in the network, in every process the same."""
+        processes = parallel.world()
+        if processes == 1 or self.share is None:
+            loss = self.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+        part, weight = self.share(batch, parallel.rank(), processes)
+        loss = torch.zeros((), device=self.context.device)
+        if part is not None:
+            loss = self.loss(part) * weight
+            loss.backward()  # type: ignore[no-untyped-call]
+        return add_up(list(self.net.parameters()), loss.detach())
 
     def _set_rate(self) -> None:
         warm = min(1.0, (self.at.step + 1) / max(self.schedule.warmup, 1))
@@ -169,7 +198,7 @@ class Loop:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, {"state": record})
 
     def _resume(self) -> None:
-        if not self._path.is_file():
+        if not parallel.agree(self._path.is_file()):
             return
         from safetensors import safe_open
 
@@ -186,6 +215,8 @@ class Loop:
             index, field = key.split("/")
             state.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        # Nobody overwrites what another still reads.
+        parallel.agree(None)
         self.context.progress.note(f"{self.name}: going on after epoch {self.at.epoch}")
 
 

@@ -154,10 +154,6 @@ def execute(config: RunConfig, progress: Progress | None = None, dataset: Datase
         CheckError: the model failed, or another process is at the same run; what was ranked is kept.
     """
     progress = progress or SilentProgress()
-    if parallel.rank():
-        raise InputError(
-            "in several processes (torchrun, accelerate launch) only `bench run` works: start one process."
-        )
     with language.opened(config, progress) as llm:
         return carry_out(make_plan(config, progress, llm, dataset), llm, progress)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from baselines.backbones.batches import Windows, padded
+from baselines.backbones.sampled_softmax import negatives_for, sampled_cross_entropy
 from baselines.backbones.softmax import catalogue_cross_entropy
 from bench.contracts import Longs, Ragged
 
@@ -36,6 +37,8 @@ class Backbone(nn.Module):
     """
 
     table: nn.Parameter
+    # The model's setting (`sampled_softmax.negatives_for`).
+    negatives: int | None = None
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -73,9 +76,30 @@ class Backbone(nn.Module):
         return windows
 
     def loss(self, events: Ragged, step: Any) -> torch.Tensor:
-        """Stage 1's objective: here next-item cross-entropy over the whole catalogue after every event (Eq. 1)."""
+        """Stage 1's objective: here next-item cross-entropy after every event (Eq. 1)."""
         cuts = self._everywhere(step)
-        return catalogue_cross_entropy(self.interests(events, step, cuts), self.table, self.following(events, cuts))
+        return self.cross_entropy(self.interests(events, step, cuts), self.following(events, cuts))
+
+    def cross_entropy(
+        self,
+        h: torch.Tensor,
+        targets: torch.Tensor,
+        owner: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Softmax cross-entropy against the item table: over the catalogue, or over a sample of a very large one."""
+        count = negatives_for(self.negatives, len(self.table))
+        if count:
+            return sampled_cross_entropy(h, self.table, targets, count, owner=owner, weight=weight)
+        return catalogue_cross_entropy(h, self.table, targets, owner=owner, weight=weight)
+
+    def part(self, step: Any, rows: Longs) -> Any:
+        """The given windows of a step of Stage 1."""
+        return step.take(rows)
+
+    def rows(self, step: Any) -> int:
+        """How many windows a step of Stage 1 has."""
+        return len(step.start)
 
     def targets(self, step: Any) -> int:
         """How many targets a step of Stage 1 has in its loss."""

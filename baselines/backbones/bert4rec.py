@@ -12,9 +12,8 @@ from torch import nn
 from baselines.backbones.base import Backbone, Cuts
 from baselines.backbones.batches import Windows, padded
 from baselines.backbones.dropout import dropout
-from baselines.backbones.softmax import catalogue_cross_entropy
 from baselines.backbones.transformer import Block, initialise
-from bench.contracts import Bools, Ragged
+from bench.contracts import Bools, Longs, Ragged
 
 # Cut points a window in training on what follows (Stages 2 and 3): each costs a pass of its own here.
 CUTS = 2
@@ -101,7 +100,16 @@ class BERT4RecNet(Backbone):
         x = self._embed(slots, hidden)
         for block in self.blocks:
             x = block(x, seen)
-        return catalogue_cross_entropy(self._read(x[hidden]), self.table, slots[hidden])
+        return self.cross_entropy(self._read(x[hidden]), slots[hidden])
+
+    def part(self, step: Cloze, rows: Longs) -> Cloze:
+        """The given windows; the mask is as wide as the longest of them."""
+        windows = step.windows.take(rows)
+        return Cloze(windows, step.masked[rows, : int((windows.stop - windows.start).max(initial=0))])
+
+    def rows(self, step: Cloze) -> int:
+        """How many windows there are."""
+        return len(step.masked)
 
     def targets(self, step: Cloze) -> int:
         """How many slots are masked."""

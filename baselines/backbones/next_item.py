@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from bench.contracts import Dataset, FitContext, Ragged
 from bench.metrics import hits, ndcg
 from bench.ranking import top_k
 
-# Users whose scores over the catalogue are held at once in validation.
-ROWS = 1024
+# Users whose scores over the catalogue are held at once in validation, and the most scores (1 GiB).
+ROWS, SCORES = 1024, 1 << 28
 
 
 class NextItemSettings(Protocol):
@@ -51,6 +51,14 @@ def train_further(
         rows = list(bucket(windows.stop - windows.start, settings.batch, rng))
         return Steps(len(rows), (net.draw(windows.take(row), rng) for row in rows))
 
+    def share(step: Any, rank: int, processes: int) -> tuple[Any, float]:
+        # Rows of a step are of like length, so every n-th gives all processes the same work.
+        rows = np.arange(rank, net.rows(step), processes)
+        if not len(rows):
+            return None, 0.0
+        part = net.part(step, rows)
+        return part, net.targets(part) / net.targets(step)
+
     schedule = Schedule(
         settings.epochs, settings.learning_rate, patience=settings.patience, weight_decay=settings.weight_decay
     )
@@ -62,6 +70,7 @@ def train_further(
         loss=lambda step: net.loss(events, step),
         validate=lambda: validation.ndcg(net),
         context=context,
+        share=share,
     ).run()
 
 
@@ -82,9 +91,10 @@ class Validation:
 def mean_ndcg(vectors: torch.Tensor, table: torch.Tensor, history: Ragged, targets: Ragged) -> float:
     """Mean NDCG@10 of ranking the catalogue by vectors [B, d] . table [V, d], seen items masked; scores are held in parts."""
     values = []
-    for start in range(0, len(vectors), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(vectors)))
-        scores = (vectors[start : start + ROWS] @ table.t()).float().cpu().numpy()
+    size = max(1, min(ROWS, SCORES // len(table)))
+    for start in range(0, len(vectors), size):
+        rows = np.arange(start, min(start + size, len(vectors)))
+        scores = (vectors[start : start + size] @ table.t()).float().cpu().numpy()
         mine = targets.take(rows)
         values.append(ndcg(hits(top_k(scores, history.take(rows), 10).items, mine), mine.lengths, 10))
     return float(np.concatenate(values).mean()) if values else 0.0

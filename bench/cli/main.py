@@ -8,6 +8,7 @@ import traceback
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from bench import parallel
 from bench.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ COMMANDS = {
         "Push the board and its submissions to a Hugging Face dataset repository.",
     ),
     "perf": ("bench.cli.perf:app", "Speed, each figure against its reference."),
-    "demo": ("bench.cli.demo:demo", "A page to play with: a history of your own, words, and what each model makes of it."),
+    "demo": (
+        "bench.cli.demo:demo",
+        "A page to play with: a history of your own, words, and what each model makes of it.",
+    ),
 }
 EPILOGUE = "Exit codes: 0 done, 1 the run or check failed, 2 wrong input, 130 interrupted. `--debug` shows tracebacks."
 
@@ -104,6 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _call(tokens: list[str]) -> int:
+    if parallel.world() > 1 and tokens[:1] != ["run"]:
+        raise InputError(
+            "in several processes (torchrun, accelerate launch) only `bench run` works: start one process."
+        )
     if tokens[:1] == ["list"] and len(tokens) <= 2 and not any(token.startswith("-") for token in tokens):
         # The parser takes a quarter of the time of a plain list, which people wait for most often.
         from bench.cli.catalogue import show_list

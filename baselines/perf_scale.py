@@ -1,0 +1,210 @@
+"""`bench perf scale`: how time and memory grow with events, items, users and requests, one axis after the other.
+
+Every point is a process of its own, forked before anything was computed, so that its peak memory is its own. Data are
+synthetic with MovieLens-1M's law of popularity; the trained model is SASRec with its defaults at length 50. Seconds are those
+of the process's cores, not of the clock (but for requests), so that a busy machine changes them little.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.item_index import ItemIndex, Kind, recall
+from bench.atomic import atomic_write
+from bench.contracts import Ragged, Requests
+from bench.llm.perf import measure, server
+
+DIM, LENGTH, ITEMS, EVENTS = 64, 50, 3_666, 20_000
+# The catalogue of MIND after its 20-core.
+MIND_ITEMS, MIND_LENGTH = 21_901, 47
+QUERIES, BATCH = 256, 512
+EVERY_EVENT, EVERY_CATALOGUE = (25_000, 50_000, 100_000), (3_666, 10_000, 30_000)
+MORE_EVENTS, MORE_ITEMS, MORE_CATALOGUES = (1_000_000, 3_000_000), (100_000,), (300_000, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement: what grows (`axis`), how far (`size`), how (`way`), and what measures it."""
+
+    axis: str
+    way: str
+    size: int
+    work: Callable[[], dict[str, float]]
+
+
+def scale(
+    *, seconds: float = 0.0, rounds: int = 1, full: bool = False, out: str = "results/perf/scale"
+) -> dict[str, Any]:
+    """Measure the curves; every point once, whatever `seconds` and `rounds` say, since it is growth that counts.
+
+    Args:
+        seconds: not used.
+        rounds: not used.
+        full: also the large points (up to three million events, items and 265,000 users), which take about half an hour.
+        out: path without its ending, of the JSON and of the table in Markdown that are written.
+
+    Returns:
+        Core seconds and MiB of every point. `growth` is the exponent of the last step: 1 is linear.
+    """
+    rows = []
+    with server() as url:
+        for point in _points(full, url):
+            rows.append({"axis": point.axis, "way": point.way, "size": point.size, **_alone(point.work)})
+    for before, row in zip([{}, *rows], rows, strict=False):
+        if (before.get("axis"), before.get("way")) == (row["axis"], row["way"]):
+            row["growth"] = float(np.log(row["seconds"] / before["seconds"]) / np.log(row["size"] / before["size"]))
+    atomic_write(Path(f"{out}.json"), json.dumps({"rows": rows}, indent=2) + "\n")
+    atomic_write(Path(f"{out}.md"), markdown(rows))
+    told = {f"{row['axis']} {row['size']:,} ({row['way']}), {name}": row[name] for row in rows for name in _shown(row)}
+    return {**told, "written": f"{out}.json, {out}.md"}
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The points as a table."""
+    lines = [
+        "| grows | how | size | core seconds | growth | memory, MiB | recall@20 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        growth = f"{row['growth']:.2f}" if "growth" in row else ""
+        found = f"{row['recall']:.3f}" if "recall" in row else ""
+        size, took, memory = f"{row['size']:,}", f"{row['seconds']:.2f}", f"{row['mib']:,.0f}"
+        lines.append(f"| {row['axis']} | {row['way']} | {size} | {took} | {growth} | {memory} | {found} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(row: dict[str, Any]) -> list[str]:
+    return [name for name in ("seconds", "mib", "recall", "build_seconds") if name in row]
+
+
+def _points(full: bool, url: str) -> Iterator[Point]:
+    for events in EVERY_EVENT + (MORE_EVENTS if full else ()):
+        yield Point("events", "one epoch", events, lambda n=events: _epoch(n, ITEMS, None))
+    for items in EVERY_CATALOGUE + (MORE_ITEMS if full else ()):
+        yield Point("items, training", "full softmax", items, lambda n=items: _epoch(EVENTS, n, 0))
+    for items in EVERY_CATALOGUE[1:] + (MORE_ITEMS + MORE_CATALOGUES if full else ()):
+        yield Point("items, training", "8,192 negatives", items, lambda n=items: _epoch(EVENTS, n, 8_192))
+    for users in (500, 1_000, 2_000, *((265_000,) if full else ())):
+        yield Point("users", f"evaluation over {MIND_ITEMS:,} items", users, lambda n=users: _evaluation(n))
+    kinds: tuple[Kind, ...] = ("flat", "ivf", "hnsw")
+    for kind in kinds:
+        for items in (30_000, 100_000, *((1_000_000, 3_000_000) if full else ())):
+            # A graph of millions of nodes takes an hour to build.
+            if kind != "hnsw" or items <= (1_000_000 if full else 30_000):
+                yield Point("items, retrieval", kind, items, lambda n=items, kind=kind: _retrieval(n, kind))
+    for requests in (1_000, 2_000, 4_000):
+        yield Point("requests", "to a language model", requests, lambda n=requests: _asking(url, n))
+
+
+def _alone(work: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What a process of its own measures; `mib` is its peak memory above what it began with, unless it says so itself."""
+    fork = multiprocessing.get_context("fork")
+    here, there = fork.Pipe(duplex=False)
+
+    def live() -> None:
+        # Libraries are no part of what grows.
+        import faiss  # noqa: F401
+
+        before = _peak()
+        measured = work()
+        there.send({"mib": _peak() - before} | measured)
+
+    process = fork.Process(target=live)
+    process.start()
+    there.close()
+    try:
+        measured: dict[str, float] = here.recv()
+    except EOFError:
+        process.join()
+        raise MemoryError(f"a measurement ended with code {process.exitcode}") from None
+    process.join()
+    return measured
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _log(users: int, length: int, items: int) -> Ragged:
+    rng = np.random.default_rng(0)
+    share = ((np.arange(items) + 10.0) ** -0.9).cumsum()
+    drawn = np.searchsorted(share, rng.random(users * length) * share[-1]).astype(np.int32)
+    return Ragged(np.arange(users + 1, dtype=np.int64) * length, drawn.clip(0, items - 1))
+
+
+def _net(items: int, negatives: int | None = None) -> Any:
+    import torch
+
+    from baselines.sasrec import SASRec, SASRecSettings
+
+    torch.manual_seed(0)
+    model = SASRec(SASRecSettings(length=LENGTH, dim=DIM, negatives=negatives))
+    model.net = model.build(items)
+    return model
+
+
+def _epoch(events: int, items: int, negatives: int | None) -> dict[str, float]:
+    """One epoch of training as of `baselines.training`: batches, loss, gradients, AdamW."""
+    import torch
+
+    from baselines.backbones.batches import bucket, cut_windows
+    from baselines.training import keep_memory
+
+    keep_memory()
+    log, net, rng = _log(events // 100, 100, items), _net(items, negatives).net.train(), np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+    began = time.process_time()
+    windows = cut_windows(log, net.length, rng)
+    for row in bucket(windows.stop - windows.start, 160, rng):
+        loss = net.loss(log, net.draw(windows.take(row), rng))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return {"seconds": time.process_time() - began}
+
+
+def _evaluation(users: int) -> dict[str, float]:
+    """Rankings of 20 over the catalogue of MIND, in batches as a run makes them; histories of MIND's mean length."""
+    from bench.ranking import clean
+
+    history, model = _log(users, MIND_LENGTH, MIND_ITEMS), _net(MIND_ITEMS)
+    asked = Requests(np.arange(users, dtype=np.int32), history)
+    began = time.process_time()
+    for start in range(0, users, BATCH):
+        part = asked.take(np.arange(start, min(start + BATCH, users)))
+        clean(model.rank(part, 20), part, MIND_ITEMS, 20)
+    return {"seconds": time.process_time() - began}
+
+
+def _retrieval(items: int, kind: Kind) -> dict[str, float]:
+    """Search for 256 users' 20 best; recall against the exact ones.
+
+    Vectors are Gaussian with a falling spectrum and no clusters, which is harder for an index than a trained table.
+    """
+    before, rng = _peak(), np.random.default_rng(0)
+    spectrum = (np.arange(1, DIM + 1) ** -0.5).astype(np.float32)
+    table = rng.standard_normal((items, DIM), np.float32)
+    table *= spectrum
+    users = rng.standard_normal((QUERIES, DIM), np.float32) * spectrum
+    began = time.process_time()
+    index = ItemIndex(table, kind)
+    built = time.process_time() - began
+    began = time.process_time()
+    found = index.search(users, 20)[1]
+    took, memory = time.process_time() - began, _peak() - before
+    exact = found if kind == "flat" else ItemIndex(table, "flat").search(users, 20)[1]
+    return {"seconds": took, "build_seconds": built, "recall": recall(found, exact), "mib": memory}
+
+
+def _asking(url: str, requests: int) -> dict[str, float]:
+    measured = measure(url, requests)
+    return {"seconds": float(measured["seconds"]), "mib": float(measured["peak_mib"])}

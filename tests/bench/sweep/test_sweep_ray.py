@@ -1,0 +1,94 @@
+"""A sweep on a Ray cluster of two nodes, one of which is killed in the middle: every cell ends, and ends once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench import journal
+from bench.progress import SilentProgress
+from bench.sweep.grid import Grid
+from bench.sweep.plan import plan_cells
+from bench.sweep.run import sweep
+
+ray = pytest.importorskip("ray")
+psutil = pytest.importorskip("psutil")
+
+GRID = {
+    "tasks": ["seq"],
+    "models": [{"model": "sasrec", "settings": {"epochs": 1, "length": 20, "dim": 16}}, "popularity"],
+    "seeds": [0, 1],
+    "limit": 200,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # By default workers are so nice that on a busy machine they hardly get on.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 200 << 20, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=small)
+    yield made, made.add_node(num_cpus=1, object_store_memory=200 << 20)
+    made.shutdown()
+
+
+def writers(node: Any) -> set[int]:
+    """Processes of a node's workers."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return {child.pid for child in raylet.children(recursive=True)}
+
+
+def in_the_middle(out: Path, pids: set[int]) -> bool:
+    """Whether one of these processes has begun a run that is not finished."""
+    for path in out.glob("runs/*/journal.jsonl"):
+        holder = path.with_name("run.lock").read_text().strip()
+        if holder and int(holder) in pids and journal.read(path).start and not journal.read(path).end:
+            return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_killed_node_costs_no_cell_and_repeats_none(cluster: Any, tmp_path: Path) -> None:
+    nodes, second = cluster
+    file, out = tmp_path / "grid.yaml", tmp_path / "results"
+    file.write_text(yaml.safe_dump(GRID))
+    grid = Grid.read(file)
+    cells = plan_cells(grid, out, SilentProgress())
+    assert len(cells) == 4
+    killed = threading.Event()
+
+    def kill_in_the_middle() -> None:
+        while not in_the_middle(out, writers(second)):
+            time.sleep(0.3)
+        nodes.remove_node(second, allow_graceful=False)
+        killed.set()
+
+    from bench.sweep.ray_pool import RayPool
+
+    pool = RayPool(nodes.address)
+    threading.Thread(target=kill_in_the_middle, daemon=True).start()
+    done = sweep("grid", grid, cells, pool, out, lambda states: None)
+
+    assert killed.is_set()
+    assert [state.status for state in done.states] == ["done"] * 4
+    assert max(state.attempts for state in done.states) > 1
+    kinds = {
+        path.parent.name: [record["record"] for record in journal.read(path).records]
+        for path in out.glob("runs/*/journal.jsonl")
+    }
+    assert set(kinds) == {cell.run for cell in cells}
+    for kind in kinds.values():
+        assert kind[0] == "start" and kind[-1] == "end"
+        assert kind.count("start") == kind.count("end") == 1
+    assert sum(kind.count("resume") for kind in kinds.values()) >= 1
+    # A second sweep finds nothing to do.
+    assert {cell.status for cell in plan_cells(grid, out, SilentProgress())} == {"done"}
