@@ -27,7 +27,7 @@ from bench.llm.transport import Transport, open_transport
 # How long `close` waits for requests that are paid already.
 GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.05
-# The caller's iterable may be slow: what it gave goes out after so many requests or seconds.
+# Requests go to the loop, and answers to the caller, so many at a time or after so many seconds.
 CHUNK, CHUNK_SECONDS = 32, 0.005
 
 
@@ -55,6 +55,20 @@ class _Session:
 
     out: SimpleQueue[list[tuple[int, Answer | BaseException]]] = field(default_factory=SimpleQueue)
     cancelled: bool = False
+    _ready: list[tuple[int, Answer | BaseException]] = field(default_factory=list)
+
+    def give(self, answers: list[tuple[int, Answer | BaseException]]) -> None:
+        """On the loop: hand over, but not one by one, since each time the two threads would wait for each other."""
+        if not self._ready:
+            asyncio.get_running_loop().call_later(CHUNK_SECONDS, self._flush)
+        self._ready += answers
+        if len(self._ready) >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._ready:
+            self.out.put(self._ready)
+            self._ready = []
 
 
 class RemoteModel(Model):
@@ -261,7 +275,7 @@ class RemoteModel(Model):
                     outcome = replace(outcome, cached=True, latency_s=0.0)
                 given.setdefault(id(session), (session, []))[1].append((place, outcome))
         for session, answers in given.values():
-            session.out.put(answers)
+            session.give(answers)
         if finished:
             self._written.set_result(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from bench.sweep.work import Outcome, carry_out
 
 # Cells hand over a configuration and a few numbers: there is nothing to store.
 OBJECT_STORE = 200 << 20
+KNOCK_SECONDS = 5.0
 
 
 class RayPool:
@@ -31,6 +33,8 @@ class RayPool:
         except ImportError:
             raise InputError("--executor ray needs Ray: pip install 'promptrec-bench[cluster]'.") from None
         self._ray: Any = ray
+        if address is not None:
+            _reach(address)
         own = {"object_store_memory": OBJECT_STORE, "include_dashboard": False} if address is None else {}
         try:
             self._ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
@@ -83,6 +87,23 @@ class RayPool:
         except errors.RayError as error:
             return Outcome("died", f"{type(error).__name__}: {_line(error)}")
         return outcome
+
+
+def _reach(address: str) -> None:
+    """Knock at HOST:PORT, since Ray itself tries for minutes; "auto" is looked up by Ray at once.
+
+    Raises:
+        InputError: nobody listens there.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdigit():
+        raise InputError(f"--address takes auto or HOST:PORT, got {address!r}.")
+    try:
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster at {address}: {_line(error)}") from None
 
 
 def _line(error: Exception) -> str:

@@ -68,7 +68,6 @@ def test_parts_of_a_step_on_target_sets_add_up(name: str, small: Dataset) -> Non
 
 @pytest.mark.slow
 def test_two_processes_lose_what_one_does(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
     alone = train(tmp_path / "alone")
     script = str(REPOSITORY / "tests" / "tools" / "train_together.py")
     written = tmp_path / "log.json"
@@ -88,7 +87,6 @@ def test_two_processes_lose_what_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_same_command_works_under_torchrun(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
     command = ["bench", "run", "--task", "seq", "--model", "filter_sas", "--limit", "200", "--device", "cpu", "--json"]
     for value in ("epochs=1", "length=20", "dim=16", "dropout=0"):
         command += ["--set", f"backbone.{value}"]

@@ -7,17 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
 from bench import journal
+from bench.cli import main as cli
 from bench.progress import SilentProgress
 from bench.sweep.grid import Grid
 from bench.sweep.plan import plan_cells
 from bench.sweep.run import sweep
-
-ray = pytest.importorskip("ray")
-psutil = pytest.importorskip("psutil")
 
 GRID = {
     "tasks": ["seq"],
@@ -92,3 +91,13 @@ def test_a_killed_node_costs_no_cell_and_repeats_none(cluster: Any, tmp_path: Pa
     assert sum(kind.count("resume") for kind in kinds.values()) >= 1
     # A second sweep finds nothing to do.
     assert {cell.status for cell in plan_cells(grid, out, SilentProgress())} == {"done"}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "somewhere"])
+def test_a_cluster_that_is_not_there_gets_one_line(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "grid.yaml"
+    file.write_text("tasks: [seq]\nmodels: [popularity]\n")
+    assert cli.main(["sweep", str(file), "--executor", "ray", "--address", address, "--out", str(tmp_path / "o")]) == 2
+    assert address in capsys.readouterr().err.splitlines()[-1]
