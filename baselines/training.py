@@ -137,7 +137,7 @@ class Loop:
         batches = self.batches(epoch, named_generator(self.context.seed, self.name, f"epoch {epoch}"))
         self.total_steps = self.total_steps or len(batches) * self.schedule.epochs
         losses = torch.zeros((), dtype=torch.float64)
-        own = (f"rank {parallel.rank()}",) if parallel.rank() else ()
+        own = (f"rank {parallel.rank()}",) if parallel.rank() and self.share is not None else ()
         with seeded(self.context.seed, self.name, f"dropout {epoch}", *own, device=self.context.device):
             self.net.train()
             for batch in batches:
