@@ -6,43 +6,19 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.contracts import NO_ITEM, Dataset, Ints, Ranking
-from bench.errors import InputError
 from bench.language import CALLS, ENTRIES, FAILURE, OF_CALLS, OF_ENTRIES, PREFIX, SUMS
-from bench.llm.contracts import Answer, Failure, LanguageModel
+from bench.llm.contracts import Answer, Failure
+from tasks.domains import DOMAINS
 
 CATALOGUE = "catalogue.json"
-THINGS = {"film": "films", "news": "news articles", "book": "books", "product": "products"}
-
-
-class AsksLLM:
-    """Mixin of recommenders whose card has "llm" among its needs (`bench.contracts.UsesLLM`)."""
-
-    templates: ClassVar[tuple[Path, ...]] = ()
-    card: ClassVar[Any]
-    _llm: LanguageModel | None = None
-
-    def use_llm(self, llm: LanguageModel) -> None:
-        """Ask this language model from now on."""
-        self._llm = llm
-
-    @property
-    def llm(self) -> LanguageModel:
-        """The language model that was lent.
-
-        Raises:
-            InputError: none was.
-        """
-        if self._llm is None:
-            raise InputError(
-                f"model {self.card.name!r} asks a language model: name one with --llm NAME --llm-config FILE."
-            )
-        return self._llm
+# These prompts have always said "films"; everything else is called what it is called elsewhere.
+THINGS = {name: words.things for name, words in DOMAINS.items()} | {"film": "films"}
 
 
 @dataclass(frozen=True)

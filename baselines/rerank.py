@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from baselines.asking import Accounts, AsksLLM, ItemWords
+from baselines.asking import Accounts, ItemWords
 from baselines.retrieval_cache import RetrievalCache, identity_of
 from baselines.sasrec import SASRecSettings
 from baselines.title_lists import without_reasoning
@@ -21,7 +21,7 @@ from bench import registry
 from bench.cards import ModelCard, Settings
 from bench.contracts import NO_ITEM, Dataset, FitContext, Ranking, Recommender, Requests
 from bench.errors import InputError
-from bench.language import ask
+from bench.language import AsksLLM, ask
 from bench.llm.contracts import ChatRequest, Failure, Sampling
 from bench.llm.templates import render
 from bench.ranking import clean

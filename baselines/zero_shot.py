@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from baselines.asking import Accounts, AsksLLM, ItemWords
+from baselines.asking import Accounts, ItemWords
 from baselines.grounding import Grounder, Kind
 from baselines.scorer import CatalogueScorer
 from baselines.title_lists import first_title, read_titles
 from bench.cards import ModelCard, Settings
 from bench.contracts import Dataset, Encoder, FitContext, Ranking, Requests
 from bench.errors import InputError
-from bench.language import ask
+from bench.language import AsksLLM, ask
 from bench.llm.contracts import Answer, ChatRequest, Failure, LanguageModel, Sampling
 from bench.llm.templates import render
 

@@ -14,9 +14,9 @@ import numpy as np
 from bench import language, scoring
 from bench.contracts import Progress
 from bench.errors import InputError
-from bench.llm.contracts import Answer, ChatRequest, Failure
-from bench.ranking_pass import DEPTH, missing_spans
-from bench.runner import RunConfig, make_plan
+from bench.llm.contracts import Answer, ChatRequest, Failure, LanguageModel
+from bench.ranking_pass import DEPTH, missing_spans, shown_to
+from bench.runner import Plan, RunConfig, make_plan
 from bench.runs import MODELS
 from bench.store import Store, resolve_device
 
@@ -55,6 +55,11 @@ class Counting:
         """What was counted."""
         return dict(self.totals)
 
+    def foreseen(self) -> dict[str, Any]:
+        """What was counted, and where missing requests were written for `bench llm export` (None: nowhere)."""
+        pending = getattr(self._llm, "pending", None)
+        return self.totals | {"exportable": None if pending is None else str(pending)}
+
     def close(self) -> None:
         """The language model is its opener's to close."""
 
@@ -82,19 +87,27 @@ def foresee(config: RunConfig, progress: Progress) -> dict[str, Any]:
                 f"model {config.model!r} uses no language model, so there is nothing to count: leave out --plan."
             )
         plan = make_plan(config, progress, llm)
-        examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
-        values = plan.model_settings.model_dump(mode="json")
-        device = resolve_device(config.device)
-        store = Store(config.out / MODELS)
-        model, _ = store.fitted(config.model, plan.dataset, values, config.seed, device, progress)
-        counting = Counting(llm)  # type: ignore[arg-type]
-        language.lend(model, counting)
-        shown = scoring.visible(examples, plan.model.card.information)
-        advance = progress.track("counting requests", len(examples))
-        for start, stop in missing_spans(len(examples), [], config.batch_size):
-            counting.begin()
-            model.rank(shown.take(np.arange(start, stop)).requests, DEPTH)
-            advance(stop - start)
-        pending = getattr(llm, "pending", None)
-    about = {"run": plan.run, "model": config.model, "llm": config.llm, "examples": len(examples)}
-    return about | counting.totals | {"exportable": None if pending is None else str(pending)}
+        counting, examples = count(plan, llm, progress)
+    about = {"run": plan.run, "model": config.model, "llm": config.llm, "examples": examples}
+    return about | counting.foreseen()
+
+
+def count(plan: Plan, llm: LanguageModel, progress: Progress) -> tuple[Counting, int]:
+    """Let a plan's model ask a language model that only counts; what was counted, and of how many examples.
+
+    Raises:
+        CheckError: the model failed.
+    """
+    config = plan.config
+    examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
+    values, device = plan.model_settings.model_dump(mode="json"), resolve_device(config.device)
+    model, _ = Store(config.out / MODELS).fitted(config.model, plan.dataset, values, config.seed, device, progress)
+    counting = Counting(llm)  # type: ignore[arg-type]
+    language.lend(model, counting)
+    shown = shown_to(model, examples)
+    advance = progress.track("counting requests", len(examples))
+    for start, stop in missing_spans(len(examples), [], config.batch_size):
+        counting.begin()
+        model.rank(shown.take(np.arange(start, stop)).requests, DEPTH)
+        advance(stop - start)
+    return counting, len(examples)

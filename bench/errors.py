@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class InputError(Exception):
@@ -16,6 +20,12 @@ class CheckError(Exception):
 
 class BusyError(CheckError):
     """Another process holds what is asked for: it may be free, or done, later."""
+
+
+def first_fault(error: ValidationError, whole: str) -> str:
+    """Key and reason of the first thing that does not fit a shape; `whole` names what is wrong where no key of it is."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -10,13 +10,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from bench import journal, language, provenance, registry, scoring
-from bench.cards import Settings
 from bench.contracts import NO_ITEM, Dataset, Examples, Judge, Lists, Longs, Progress, Verdict
 from bench.dry_run import Counting
 from bench.errors import CheckError, InputError
@@ -35,7 +34,7 @@ CHUNK = 64
 LLM_JUDGE = "llm"
 
 
-class JudgeConfig(Settings):
+class JudgeConfig(language.AskingConfig):
     """What `bench judge` is told. `settings` are the judge's own, `out` is the folder of results (cached answers lie there)."""
 
     run: Path
@@ -43,13 +42,6 @@ class JudgeConfig(Settings):
     data_dir: Path | None = None
     limit: int | None = Field(default=None, ge=1)
     settings: dict[str, Any] = Field(default_factory=dict)
-    out: Path = Path("results")
-    llm: str | None = None
-    llm_config: Path | None = None
-    max_cost: float | None = Field(default=None, gt=0)
-    max_requests: int | None = Field(default=None, ge=1)
-    llm_batch: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @classmethod
     def build(cls, **values: Any) -> JudgeConfig:
@@ -177,9 +169,8 @@ def foresee(config: JudgeConfig, progress: Progress) -> dict[str, Any]:
         rows = np.flatnonzero((case.items != NO_ITEM).any(1))
         for _ in seated.judge.judge(_taken(case.lists, rows)):
             pass
-        pending = getattr(llm, "pending", None)
     about = {"run": case.asked.about["run"], "judge": config.judge, "llm": config.llm, "lists": len(rows)}
-    return about | counting.totals | {"exportable": None if pending is None else str(pending)}
+    return about | counting.foreseen()
 
 
 def refuse_unreadable(judge: str, case: Case) -> None:

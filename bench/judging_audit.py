@@ -17,7 +17,6 @@ from pydantic import Field
 
 from bench import language, provenance, registry
 from bench.atomic import atomic_write
-from bench.cards import Settings
 from bench.contracts import Progress
 from bench.dry_run import Counting
 from bench.errors import CheckError, InputError
@@ -28,7 +27,7 @@ from bench.llm.contracts import Answer, ChatRequest
 AUDITS, GROUP = "audits", "bench.audits"
 
 
-class AuditConfig(Settings):
+class AuditConfig(language.AskingLimits):
     """What `bench judge audit` is told. `settings` are those of the LLM judge, `judges` those that are none."""
 
     runs: tuple[Path, ...]
@@ -43,9 +42,6 @@ class AuditConfig(Settings):
     seed: int = Field(default=0, ge=0)
     settings: dict[str, Any] = Field(default_factory=dict)
     out: Path = Path("results")
-    max_cost: float | None = Field(default=None, gt=0)
-    max_requests: int | None = Field(default=None, ge=1)
-    llm_batch: bool = False
 
     @classmethod
     def build(cls, **values: Any) -> AuditConfig:

@@ -13,11 +13,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from bench import provenance, registry
+from bench.cards import Settings
 from bench.contracts import Judge, Progress, Ranking, Recommender, UsesLLM
 from bench.errors import CheckError, InputError
 from bench.llm.contracts import Answer, ChatRequest, Failure, LanguageModel
@@ -44,36 +46,56 @@ HOPELESS = frozenset({Failure.AUTHENTICATION, Failure.NOT_FOUND})
 SHARED = frozenset({Failure.CONNECTION, Failure.BAD_REQUEST})
 
 
-class Asking(Protocol):
-    """How a language model is asked: what `bench run`, and every other command that asks one, is told of it."""
+class AskingLimits(Settings):
+    """How far a command may go with language models: US dollars, requests, and whether they go through the Batch API."""
+
+    max_cost: float | None = Field(default=None, gt=0)
+    max_requests: int | None = Field(default=None, ge=1)
+    llm_batch: bool = False
+
+
+class AskingConfig(AskingLimits):
+    """How one language model is asked: what `bench run`, and every other command that asks one, is told of it.
+
+    `out` is the folder of results, under which answers are cached; `device` is where engines in this process compute.
+    """
+
+    out: Path = Path("results")
+    llm: str | None = None
+    llm_config: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class AsksLLM:
+    """Mixin of what asks a language model that the harness lends it (`bench.contracts.UsesLLM`).
+
+    `role` is what such a thing is, as a person says it.
+    """
+
+    templates: ClassVar[tuple[Path, ...]] = ()
+    role: ClassVar[str] = "model"
+    card: ClassVar[Any]
+    _llm: LanguageModel | None = None
+
+    def use_llm(self, llm: LanguageModel) -> None:
+        """Ask this language model from now on."""
+        self._llm = llm
 
     @property
-    def llm(self) -> str | None:
-        """Its name."""
+    def llm(self) -> LanguageModel:
+        """The language model that was lent.
 
-    @property
-    def llm_config(self) -> Path | None:
-        """The configuration that has it."""
+        Raises:
+            InputError: none was.
+        """
+        if self._llm is None:
+            raise unnamed(f"{self.role} {self.card.name!r}")
+        return self._llm
 
-    @property
-    def max_cost(self) -> float | None:
-        """US dollars that may be spent."""
 
-    @property
-    def max_requests(self) -> int | None:
-        """Requests that may be sent."""
-
-    @property
-    def llm_batch(self) -> bool:
-        """Whether requests go through the Batch API."""
-
-    @property
-    def device(self) -> str:
-        """Where engines in this process compute."""
-
-    @property
-    def out(self) -> Path:
-        """Folder of results."""
+def unnamed(who: str) -> InputError:
+    """What to say where something asks a language model and none is named."""
+    return InputError(f"{who} asks a language model: name one with --llm NAME --llm-config FILE.")
 
 
 @contextmanager
@@ -86,7 +108,7 @@ def opened(config: RunConfig, progress: Progress, *, send: bool = True) -> Itera
 
 @contextmanager
 def opened_for(
-    who: str, needs: Collection[str], config: Asking, progress: Progress, *, send: bool = True
+    who: str, needs: Collection[str], config: AskingConfig, progress: Progress, *, send: bool = True
 ) -> Iterator[LanguageModel | None]:
     """The language model that a configuration names, closed at the end; None for what asks none.
 
@@ -115,7 +137,7 @@ def opened_for(
         yield None
         return
     if config.llm is None:
-        raise InputError(f"{who} asks a language model: name one with --llm NAME --llm-config FILE.")
+        raise unnamed(who)
     limits = {"max_cost": config.max_cost, "max_requests": config.max_requests, "batch": config.llm_batch}
     from bench.llm.opening import is_engine
 

@@ -45,9 +45,7 @@ def rank_missing(
     )
     gpu = provenance.hardware()["gpu"] if device == "cuda" else None
     language.lend(model, llm)
-    shown = scoring.visible(examples, plan.model.card.information)
-    if isinstance(model, ReadsAhead):
-        shown = Examples(model.prepared(shown.requests), shown.targets)
+    shown = shown_to(model, examples)
     took = {"fit_seconds": checkpoint.fit_seconds, **footprint.of_checkpoint(store.root / checkpoint.key)}
     if llm is None:
         took |= _request_latency(plan, model, shown, todo[0])
@@ -65,6 +63,12 @@ def rank_missing(
         asked = {} if llm is None else {"llm": language.spent(llm)}
         writer.add("batch", start=start, stop=stop, part=part, seconds=round(seconds, 4), counts=counts, **asked)
         advance(stop - start)
+
+
+def shown_to(model: Recommender, examples: Examples) -> Examples:
+    """Examples in which the requests are those that a model is to rank: what its card says it is told, prepared by itself."""
+    shown = scoring.visible(examples, model.card.information)
+    return Examples(model.prepared(shown.requests), shown.targets) if isinstance(model, ReadsAhead) else shown
 
 
 def _request_latency(plan: Plan, model: Recommender, shown: Examples, span: Span) -> dict[str, float]:

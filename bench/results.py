@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.atomic import atomic_write
 from bench.cards import Information
-from bench.errors import InputError
+from bench.errors import InputError, first_fault
 from bench.statistics import Estimate
 
 SCHEMA_VERSION = 1
@@ -20,6 +20,7 @@ SCHEMA_FILE = Path(__file__).parent / "schemas" / "result.schema.json"
 Protocol = Literal["paper", "strict"]
 Condition = Literal["none", "genre", "genres", "tag", "oracle", "free"]
 Source = Literal["measured", "published", "submitted"]
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class _Shape(BaseModel):
@@ -158,21 +159,38 @@ def read_result(path: Path) -> Result:
     Raises:
         InputError: the file is absent, is no JSON, or a key of it is wrong; the message names file and key.
     """
+    values = read_versioned(path, SCHEMA_VERSION, "the run is not finished; give its command again")
+    return fitting(path, Result, values)
+
+
+def read_versioned(path: Path, version: int, absent: str) -> Any:
+    """The JSON document in a file whose `schema_version` is at most `version`.
+
+    Raises:
+        InputError: the file is absent (`absent` says why, or what to do), is no JSON, or is of a newer version.
+    """
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: the run is not finished; give its command again.") from None
-    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is missing: {absent}.") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable as JSON: {error}") from None
     newer = values.get("schema_version") if isinstance(values, dict) else None
-    if isinstance(newer, int) and newer > SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {newer}, this is {SCHEMA_VERSION}: upgrade promptrec-bench.")
+    if isinstance(newer, int) and newer > version:
+        raise InputError(f"{path} has schema version {newer}, this is {version}: upgrade promptrec-bench.")
+    return values
+
+
+def fitting(path: Path, shape: type[Shape], values: Any) -> Shape:
+    """The values of a file as a shape.
+
+    Raises:
+        InputError: a key is wrong; the message names file and key.
+    """
     try:
-        return Result.model_validate(values)
+        return shape.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the document"
-        raise InputError(f"{path}: {key}: {first['msg']}.") from None
+        raise InputError(f"{path}: {first_fault(error, 'the document')}.") from None
 
 
 def schema() -> str:

@@ -17,6 +17,7 @@ from bench.cards import Settings
 from bench.contracts import Dataset, Examples, Progress, Task
 from bench.errors import InputError
 from bench.identity import part_versions, prompts_digest, run_identity, targets_digest
+from bench.language import AskingConfig
 from bench.llm.contracts import LanguageModel
 from bench.progress import SilentProgress
 from bench.ranking_pass import DEPTH, merge, rank_missing
@@ -26,7 +27,7 @@ from bench.store import Store, resolve_device, sha256_of
 TASK_PREFIX = "task."
 
 
-class RunConfig(Settings):
+class RunConfig(AskingConfig):
     """What `bench run` is told. None means "not given": the task's, or the dataset's, own default holds.
 
     `settings` are the model's own; a key that begins with "task." is one of the task's.
@@ -42,14 +43,7 @@ class RunConfig(Settings):
     seed: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, ge=1)
     refit: bool = False
-    out: Path = Path("results")
     settings: dict[str, Any] = Field(default_factory=dict)
-    llm: str | None = None
-    llm_config: Path | None = None
-    max_cost: float | None = Field(default=None, gt=0)
-    max_requests: int | None = Field(default=None, ge=1)
-    llm_batch: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: int = Field(default=512, ge=1)
 
     @classmethod

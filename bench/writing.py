@@ -11,17 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import Field
 
 from bench import cards
-from bench.cards import Settings
 from bench.contracts import Dataset, Progress
 from bench.dry_run import Counting
 from bench.errors import CheckError, unknown_name
 from bench.identity import canonical_json
-from bench.language import ask, described, opened_for, spent, template_hashes
+from bench.language import AskingConfig, ask, described, opened_for, spent, template_hashes
 from bench.llm.contracts import Answer, ChatRequest, Failure, LanguageModel
 from bench.scoring import load_dataset
 
@@ -33,7 +32,7 @@ Text = TypeVar("Text")
 Ask = Callable[[Iterable[ChatRequest]], Iterator[tuple[int, Answer]]]
 
 
-class WriteConfig(Settings):
+class WriteConfig(AskingConfig):
     """What a writing command is told. `settings` are the author's own; `to` is where the file goes, None for its own place.
 
     `attempts` is how often a batch is asked at the most, the first time included.
@@ -46,13 +45,6 @@ class WriteConfig(Settings):
     replace: bool = False
     attempts: int = Field(default=3, ge=1)
     settings: dict[str, Any] = Field(default_factory=dict)
-    out: Path = Path("results")
-    llm: str | None = None
-    llm_config: Path | None = None
-    max_cost: float | None = Field(default=None, gt=0)
-    max_requests: int | None = Field(default=None, ge=1)
-    llm_batch: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class Author(Protocol[Text]):
@@ -170,9 +162,7 @@ def foresee(config: WriteConfig, progress: Progress) -> dict[str, Any]:
             return counting.answer(requests)
 
         write(look, author, config.attempts, progress)
-        pending = getattr(llm, "pending", None)
-    about = {"author": config.author, "dataset": config.dataset, "llm": config.llm}
-    return about | counting.totals | {"exportable": None if pending is None else str(pending)}
+    return {"author": config.author, "dataset": config.dataset, "llm": config.llm} | counting.foreseen()
 
 
 def write(ask_all: Ask, author: Author[Text], attempts: int, progress: Progress) -> Written[Text]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from bench.cards import JudgeCard, Settings
 from bench.contracts import NO_ITEM, Dataset, Ints, Lists, Progress, Verdict
 from bench.errors import InputError
-from bench.language import ask
+from bench.language import AsksLLM, ask
 from bench.llm.contracts import ChatRequest, LanguageModel, Sampling
 from bench.llm.quoting import quoted
 from bench.llm.templates import render
@@ -20,12 +20,6 @@ from judges.verdict import CHOICE_SCHEMA, SCHEMA, read_choice, read_verdict
 from tasks.domains import domain_words
 
 POINTWISE, PAIRWISE = (Path(__file__).with_name(name) for name in ("pointwise.j2", "pairwise.j2"))
-THINGS = {
-    "film": ("film", "films"),
-    "news": ("news article", "news articles"),
-    "book": ("book", "books"),
-    "product": ("product", "products"),
-}
 LONGEST_ABOUT = 600
 
 Told = Literal["titles", "labels", "tags", "summaries"]
@@ -45,8 +39,10 @@ class LLMJudgeSettings(Settings):
     places: ClassVar[frozenset[str]] = frozenset({"summaries"})
 
 
-class LLMJudge:
+class LLMJudge(AsksLLM):
     """Asks a language model for every list; titles, descriptions and requests are quoted as data."""
+
+    role = "judge"
 
     card: ClassVar[JudgeCard] = JudgeCard(
         name="llm",
@@ -84,21 +80,6 @@ class LLMJudge:
             return values
         texts = read_summaries(Path(str(values["summaries"])), dataset)
         return {"told": "summaries"} | values | {"digest": digest_of(texts)}
-
-    def use_llm(self, llm: LanguageModel) -> None:
-        """Ask this language model from now on."""
-        self._llm = llm
-
-    @property
-    def llm(self) -> LanguageModel:
-        """The language model that was lent.
-
-        Raises:
-            InputError: none was.
-        """
-        if self._llm is None:
-            raise InputError("judge 'llm' asks a language model: name one with --llm NAME --llm-config FILE.")
-        return self._llm
 
     def prepare(self, dataset: Dataset, progress: Progress) -> None:
         """Quote what is to be told of every item."""

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.atomic import atomic_write
-from bench.errors import InputError
+from bench.errors import InputError, first_fault
 from bench.identity import digest
 from bench.llm.quoting import LONGEST
 
@@ -151,9 +151,8 @@ def _checked(shape: type[_Line], number: int, line: str, name: str) -> dict[str,
     try:
         return shape.model_validate(values).model_dump()
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the line"
-        raise InputError(f"{name}, line {number}: {key}: {first['msg']} (the line is {_short(line)}).") from None
+        fault = first_fault(error, "the line")
+        raise InputError(f"{name}, line {number}: {fault} (the line is {_short(line)}).") from None
 
 
 def _header(dataset: str) -> str:

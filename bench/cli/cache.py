@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from bench.cli.console import console, emit_json, table
+from bench.cli.console import console, dollars, emit_json, table
 from bench.cli.llm import CACHE, cache_folder, results_cache
 from bench.errors import InputError
 
@@ -32,7 +32,7 @@ def stats(*, out: Out = Path("results"), json_output: AsJson = False) -> None:
         return
     made = table("model", "entries", "failures", "tokens in", "tokens out", "price")
     for name, row in found["models"].items():
-        price = "unknown" if row["price"] is None else f"${row['price']:.4f}"
+        price = dollars(row["price"])
         made.add_row(
             name,
             str(row["entries"]),

@@ -79,6 +79,11 @@ def shown(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def dollars(price: float | None, digits: int = 4) -> str:
+    """A price in US dollars; one that nobody knows is unknown, not zero."""
+    return "unknown" if price is None else f"${price:.{digits}f}"
+
+
 def interval(metric: MetricValue) -> str:
     """The interval of a metric for a table."""
     return "-" if metric.low is None else f"{shown(metric.low)} to {shown(metric.high)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from bench.cli.console import console, emit_json, interval, key_values, shown, table
+from bench.cli.console import console, dollars, emit_json, interval, key_values, shown, table
 from bench.cli.run import AskingFlags, show_plan
 
 if TYPE_CHECKING:
@@ -74,10 +74,8 @@ def judge(
         out=out,
         llm=llm,
         llm_config=llm_config,
-        max_cost=asking.max_cost,
-        max_requests=asking.max_requests,
-        llm_batch=asking.batch,
         device=device,
+        **asking.limits(),
     )
     with progress.for_terminal(quiet=json) as bars:
         if asking.plan:
@@ -126,7 +124,7 @@ def _lines(done: Judged) -> list[str]:
     if report.failures.get("no_list"):
         lines.append(f"{report.failures['no_list']} requests got no list: 1 in every score.")
     if report.cost:
-        price = "unknown" if report.cost["price"] is None else f"${report.cost['price']:.4f}"
+        price = dollars(report.cost["price"])
         lines.append(
             f"{report.cost['calls']} calls, {report.repaired} answers mended or asked for again, price {price}."
         )
@@ -223,9 +221,7 @@ def audit(
         seed=seed,
         settings=key_values(set_),
         out=out,
-        max_cost=asking.max_cost,
-        max_requests=asking.max_requests,
-        llm_batch=asking.batch,
+        **asking.limits(),
     )
     with progress.for_terminal(quiet=json) as bars:
         if asking.plan:

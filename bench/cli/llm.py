@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from bench.cli.console import console, emit_json
+from bench.cli.console import console, dollars, emit_json
 from bench.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def check(
         "address": found.api_base,
         "latency": f"{1000 * found.latency_s:.0f} ms",
         "tokens": f"{_known(found.prompt_tokens)} in, {_known(found.completion_tokens)} out",
-        "price": "unknown" if found.price is None else f"${found.price:.6f}",
+        "price": dollars(found.price, 6),
         "answer": " ".join(found.answer.split())[:80] or "(no text)",
         **found.features,
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from bench.cli.console import console, emit_json, interval, key_values, numbers, shown, table
+from bench.cli.console import console, dollars, emit_json, interval, key_values, numbers, shown, table
 
 if TYPE_CHECKING:
     from bench.results import Rate, Result
@@ -27,6 +27,10 @@ class AskingFlags:
     max_requests: Annotated[int | None, Parameter(help="Requests that may be sent to a language model.")] = None
     plan: Annotated[bool, Parameter(help="Count requests, tokens and price; send nothing.")] = False
     batch: Annotated[bool, Parameter(help="Send requests through the OpenAI Batch API.")] = False
+
+    def limits(self) -> dict[str, Any]:
+        """The fields of `bench.language.AskingLimits`."""
+        return {"max_cost": self.max_cost, "max_requests": self.max_requests, "llm_batch": self.batch}
 
 
 def run(
@@ -113,10 +117,8 @@ def run(
         settings=settings,
         llm=llm,
         llm_config=llm_config,
-        max_cost=asking.max_cost,
-        max_requests=asking.max_requests,
-        llm_batch=asking.batch,
         device=device,
+        **asking.limits(),
         **batching,
     )
     if parallel.rank():
@@ -279,7 +281,7 @@ def _answer_lines(result: Result) -> list[str]:
         parts = [f"{name.replace('_', ' ')} {100 * rate.rate:.1f} %" for name, rate in rates.items() if rate.rate]
         return ", ".join(parts) or "nothing to report"
 
-    price = "unknown" if cost.get("price") is None else f"${cost['price']:.4f}"
+    price = dollars(cost.get("price"))
     lines = [
         f"Answers of {result.llm.name} ({result.llm.model}): {answers.calls} calls, price {price}.",
         f"Of the calls: {shares(answers.per_call)}. Of {answers.entries} entries: {shares(answers.per_entry)}.",

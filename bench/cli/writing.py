@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from bench.cli.console import console, emit_json
+from bench.cli.console import console, dollars, emit_json
+from bench.cli.run import AskingFlags, show_plan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +19,7 @@ SHOWN = 5
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class WritingFlags:
+class WritingFlags(AskingFlags):
     """Who writes, what it may cost, and where it goes."""
 
     llm: Annotated[
@@ -28,10 +29,6 @@ class WritingFlags:
     to: Annotated[Path | None, Parameter(help="The file to write, where not the usual one.")] = None
     replace: Annotated[bool, Parameter(help="Write over a file that something else was asked for.")] = False
     attempts: Annotated[int, Parameter(help="How often something is asked for at the most until it is good.")] = 3
-    max_cost: Annotated[float | None, Parameter(help="US dollars that may be spent.")] = None
-    max_requests: Annotated[int | None, Parameter(help="Requests that may be sent.")] = None
-    batch: Annotated[bool, Parameter(help="Send requests through the OpenAI Batch API.")] = False
-    plan: Annotated[bool, Parameter(help="Count requests, tokens and price; send nothing.")] = False
     out: Annotated[Path, Parameter(help="Folder of results; answers are cached in OUT/llm-cache.")] = Path("results")
     json: Annotated[bool, Parameter(help="One JSON document on stdout.")] = False
 
@@ -56,16 +53,12 @@ def write_or_plan(
             "out": flags.out,
             "llm": flags.llm,
             "llm_config": flags.llm_config,
-            "max_cost": flags.max_cost,
-            "max_requests": flags.max_requests,
-            "llm_batch": flags.batch,
+            **flags.limits(),
         },
     )
     with progress.for_terminal(quiet=flags.json) as bars:
         found = foresee(config, bars) if flags.plan else carry_out(config, bars)
     if flags.plan:
-        from bench.cli.run import show_plan
-
         show_plan(found, flags.json)
         return None
     if flags.json:
@@ -80,7 +73,7 @@ def _show(screen: Console, report: dict[str, Any]) -> None:
         screen.print(text, soft_wrap=True, markup=False, **style)
 
     cost, left_out = report["cost"], report["left_out"]
-    price = "unknown" if cost.get("price") is None else f"${cost['price']:.4f}"
+    price = dollars(cost.get("price"))
     line(
         f"{report['written']} written by {report['llm']['name']} ({report['llm']['model']}) for {report['dataset']}",
         style="bold",

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.atomic import atomic_write
 from bench.cards import Information
 from bench.errors import InputError
-from bench.results import AnswersReport, Condition, Health, Protocol, RouterReport, Source
+from bench.results import AnswersReport, Condition, Health, Protocol, RouterReport, Source, fitting, read_versioned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,25 +279,11 @@ def read_board(path: Path) -> Board:
     Raises:
         InputError: the file is absent, is no JSON, is of a newer version, or a key of it is wrong; file and key are named.
     """
-    try:
-        content = path.read_bytes()
-        values = json.loads(content)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: make it with `bench leaderboard build`.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable as JSON: {error}") from None
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {version}, this is {SCHEMA_VERSION}: upgrade promptrec-bench.")
+    values = read_versioned(path, SCHEMA_VERSION, "make it with `bench leaderboard build`")
     rows = values.get("rows") if isinstance(values, dict) else None
     if isinstance(rows, list) and len(rows) > MAX_ROWS:
         raise InputError(f"{path} has {len(rows)} rows; a board holds at most {MAX_ROWS}.")
-    try:
-        return Board.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the document"
-        raise InputError(f"{path}: {key}: {first['msg']}.") from None
+    return fitting(path, Board, values)
 
 
 def _laid_out(value: Any, depth: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.errors import CheckError, InputError
+from bench.errors import CheckError, InputError, first_fault
 from bench.identity import canonical_json
 from bench.leaderboard.archive import NAME, SUFFIX, Packed, unpack
 from bench.leaderboard.entries import Entry, Probe, run_entries
@@ -58,8 +58,7 @@ def read_lines(folder: Path) -> list[Line]:
         try:
             line = Line.model_validate(json.loads(content))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"{path}, line {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+            raise InputError(f"{path}, line {number}: {first_fault(error, 'the line')}.") from None
         except ValueError as error:
             raise InputError(f"{path}, line {number}: not JSON ({error}).") from None
         for key in (line.file, line.sha256):

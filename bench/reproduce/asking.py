@@ -9,17 +9,15 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import numpy as np
-
-from bench import language, ranking_pass, runner, scoring
+from bench import language, runner
 from bench.contracts import Progress
-from bench.dry_run import Counting
+from bench.dry_run import count
 from bench.errors import InputError
 from bench.llm.contracts import Failure, LanguageModel
 from bench.reproduce.grids import local, shown
 from bench.reproduce.judged import asks
-from bench.runs import MODELS, Run
-from bench.store import Store, Wanted, resolve_device
+from bench.runs import Run
+from bench.store import Wanted
 
 if TYPE_CHECKING:
     from bench.reproduce.estimate import Timings
@@ -189,18 +187,8 @@ def _count(planner: Planner, config: runner.RunConfig) -> dict[str, Any]:
     """What `bench run --plan` counts (`bench.dry_run`), over the data that are loaded already: a table has many runs."""
     progress = planner.progress
     with language.opened(config, progress, send=False) as llm:
-        plan = runner.make_plan(config, progress, llm, planner.dataset)
-        examples = scoring.build_examples(plan.task, plan.dataset, config.seed, config.limit)
-        values, device = plan.model_settings.model_dump(mode="json"), resolve_device(config.device)
-        store = Store(config.out / MODELS)
-        model, _ = store.fitted(config.model, plan.dataset, values, config.seed, device, progress)
-        counting = Counting(llm)  # type: ignore[arg-type]
-        language.lend(model, counting)
-        visible = scoring.visible(examples, plan.model.card.information)
-        for start, stop in ranking_pass.missing_spans(len(examples), [], config.batch_size):
-            counting.begin()
-            model.rank(visible.take(np.arange(start, stop)).requests, ranking_pass.DEPTH)
-    return counting.totals
+        assert llm is not None, "a cell with a language model is of a recommender that asks one"
+        return count(runner.make_plan(config, progress, llm, planner.dataset), llm, progress)[0].totals
 
 
 def totals(cells: Iterable[Cell], asked: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -124,33 +125,28 @@ class Grid(Settings):
         unknown = set(self.llm_slots) - set(self.llms)
         if unknown:
             raise unknown_name("language model under `llm_slots`", min(unknown), self.llms)
-        for data in self.datasets:
-            for seed in self.seeds:
-                for model in self.models:
-                    for task in self.tasks:
-                        for llm in self.llms if asks[model.model] else (None,):
-                            for protocol, kind in self._conditions(task, model.model):
-                                yield (
-                                    RunConfig.build(
-                                        task=task.task,
-                                        model=model.model,
-                                        dataset=data.dataset,
-                                        data_dir=data.data_dir,
-                                        protocol=protocol,
-                                        prompt_kind=kind,
-                                        windows=task.windows,
-                                        seed=seed,
-                                        limit=self.limit,
-                                        out=out.resolve(),
-                                        settings=dict(model.settings),
-                                        llm=llm,
-                                        llm_config=None if llm is None else self.llm_config,
-                                        max_cost=None if llm is None else self.max_cost_per_run,
-                                        max_requests=None if llm is None else self.max_requests_per_run,
-                                        device=self.device,
-                                    ),
-                                    model.resources or self.resources,
-                                )
+        for data, seed, model, task in product(self.datasets, self.seeds, self.models, self.tasks):
+            llms = self.llms if asks[model.model] else (None,)
+            for llm, (protocol, kind) in product(llms, self._conditions(task, model.model)):
+                config = RunConfig.build(
+                    task=task.task,
+                    model=model.model,
+                    dataset=data.dataset,
+                    data_dir=data.data_dir,
+                    protocol=protocol,
+                    prompt_kind=kind,
+                    windows=task.windows,
+                    seed=seed,
+                    limit=self.limit,
+                    out=out.resolve(),
+                    settings=dict(model.settings),
+                    llm=llm,
+                    llm_config=None if llm is None else self.llm_config,
+                    max_cost=None if llm is None else self.max_cost_per_run,
+                    max_requests=None if llm is None else self.max_requests_per_run,
+                    device=self.device,
+                )
+                yield config, model.resources or self.resources
 
     @staticmethod
     def _conditions(task: TaskAxis, model: str) -> Iterator[tuple[str | None, str | None]]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bench.atomic import atomic_write
 from bench.contracts import Dataset
-from bench.errors import InputError
+from bench.errors import InputError, first_fault
 from tasks.datasets.base import cache_dir, fingerprint
 
 TAGS = "tags.jsonl"
@@ -124,9 +124,7 @@ def parse_tags(text: str, name: str, dataset: str) -> TagFile:
         try:
             row = (TagsHeader if first else TagsLine).model_validate_json(line)
         except ValidationError as error:
-            fault = error.errors()[0]
-            key = ".".join(map(str, fault["loc"])) or "the line"
-            raise InputError(f"{name}, line {number}: {key}: {fault['msg']}.") from None
+            raise InputError(f"{name}, line {number}: {first_fault(error, 'the line')}.") from None
         if isinstance(row, TagsHeader):
             header = row
             if row.dataset != dataset:
