@@ -107,7 +107,7 @@ class DPR(ReadsWords, CatalogueScorer):
         group = TargetSets(dataset.catalogue, dataset.card.windows).group
         draws = named_generator(context.seed, "dpr", "prompt bank")
         bank = PromptBank(dataset.catalogue, dataset.card.domain, group, s.templates_per_set, draws)
-        prompts = self._read(bank.texts, context)
+        prompts = self.read(bank.texts, context)
         if before is not None:
             self.net = copy.deepcopy(before.net)
         else:
@@ -157,7 +157,7 @@ class DPR(ReadsWords, CatalogueScorer):
             if requests.prompts is not None:
                 routed = route_distinct(requests.prompts, self.router)
                 extras = routed.extras
-                prompts = self._read(routed.texts, None)
+                prompts = self.read(routed.texts, None)
                 for side in (POSITIVE, NEGATIVE):
                     rows = np.flatnonzero(extras["polarity"] == side)
                     if len(rows):
@@ -192,7 +192,7 @@ class DPR(ReadsWords, CatalogueScorer):
         projector = Projector(encoder_dim, dim, s.projector, s.noise, s.dropout)
         return DPRNet(backbone, projector, Fusion(dim, s.heads, s.dropout, s.towers), s.temperature).to(self.device)
 
-    def _read(self, texts: list[str], context: FitContext | None) -> PromptVectors:
+    def read(self, texts: list[str], context: FitContext | None) -> PromptVectors:
         """What the network reads of the given prompts."""
         import torch
 

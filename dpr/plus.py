@@ -1,24 +1,25 @@
-"""`dpr_sas_plus`: DPR as one expert among several, weighed for every prompt by gates that are learned on the validation slice.
+"""`dpr_sas_plus`: DPR as one expert among several, weighed for every request by gates that are learned on the validation slice.
 
 The paper's DPR trails a hard filter where a label is named and text retrieval where a film is described, since all it knows must
-pass through d numbers of its fusion. Here the scores of DPR, of two further encoders of the history, of text retrieval and of
-label membership are added up; how much each counts depends on the words and on the routed polarity alone. The gates are fitted on
-events that no expert was trained on (the validation slice), so that they meet the experts as good as these will be at test.
+pass through d numbers of its fusion. Here the scores of DPR, of its backbone as it was before, of a recurrent encoder, of text
+retrieval and of label membership are added up; how much each counts depends on the words, on the routed polarity and on how
+sure retrieval is. The gates are fitted on events that no expert was trained on (the validation slice), so that they meet the
+experts as good as these will be at test.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from baselines.fine_tuned import FineSettings, TargetSettings
 from baselines.genre_parser import GenreParser, RoutedSettings
-from baselines.sasrec import SASRecF, SASRecFA
+from baselines.gru4rec import GRU4Rec
+from baselines.sasrec import SASRec
 from baselines.scorer import CatalogueScorer
 from baselines.text_retrieval import TextIndex, TextRetrievalSettings
 from baselines.words import ReadsWords, route_distinct
@@ -29,24 +30,32 @@ from bench.errors import InputError
 from dpr.adapter import DPRSAS
 
 if TYPE_CHECKING:
-    from dpr.evidence import Asked, Evidence
+    from dpr.evidence import Asked, Evidence, Words
     from dpr.gates import Gates
 
-# Requests whose evidence is held at once: 256 x 10 x 3,666 floats are 38 MB.
+# Requests whose logits are made at once.
 ROWS = 256
+# Ingredients that are no experts: gates that read the prompt, and training tags with words left out.
+READING, SHORTENING = "reading", "shortening"
 
 
 class PlusSettings(Settings):
-    """The experts' settings, and how the gates are fitted."""
+    """The experts' settings, how the gates are fitted, and how a refusal is meant."""
 
     dpr: DPRSAS.Settings = Field(DPRSAS.Settings(), description="settings of dpr_sas")  # type: ignore[valid-type]
-    fine: FineSettings = Field(FineSettings(), description="how sasrec_f trains on")
-    targets: TargetSettings = Field(TargetSettings(), description="how sasrec_fa trains on the target sets")
+    recurrent: GRU4Rec.Settings = Field(GRU4Rec.Settings(), description="settings of gru4rec")  # type: ignore[valid-type]
     encoder: str = Field("all-minilm-l6-v2", description="frozen sentence encoder")
     router: str = Field("offline", description="what decides the polarity of a prompt")
-    without: str = Field("", description="ingredients left out, with commas: dpr, tuned, text, labels")
+    reading: Literal["paper", "strict"] = Field(
+        "paper",
+        description="what a refused label bars: items with exactly the refused labels (paper), or with it at all (strict)",
+    )
+    without: str = Field(
+        "",
+        description="ingredients left out, with commas: dpr, recurrent, text, labels, reading (gates read no prompt), shortening",
+    )
     epochs: int = Field(6, ge=1, description="most epochs of the gates")
-    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of the gates")
+    learning_rate: float = Field(1e-2, gt=0, description="peak learning rate of the gates")
     prompts_per_label: int = Field(20, ge=1, le=20, description="training templates that each label is put in")
     noise: float = Field(0.5, ge=0, description="training noise on sentence vectors, relative to their length")
 
@@ -56,20 +65,21 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
 
     card = ModelCard(
         name="dpr_sas_plus",
-        summary="DPR, two further encoders, text retrieval and label membership, weighed by gates that read the prompt.",
+        version=2,
+        summary="DPR, its backbone, a recurrent encoder, text retrieval and label membership, weighed by gates that read the prompt.",
         information="prompt",
         settings=PlusSettings.described(),
         notes=(
             "The gates are fitted on the validation slice with training prompts; the experts saw the train slice alone.",
-            "A training tag meets its item through the item's other texts, as a reworded one does at evaluation.",
+            "A training tag meets its item with a part of its words left out, since a request says less than a tag does.",
+            "Protocol strict wants reading=strict: the same words bar other items there, and no model can hear which is meant.",
         ),
     )
     Settings: ClassVar[type[cards.Settings]] = PlusSettings
-    serving_settings: ClassVar[frozenset[str]] = frozenset({"router"})
+    serving_settings: ClassVar[frozenset[str]] = frozenset({"router", "reading"})
     quick_settings: ClassVar[dict[str, Any]] = {
         **{f"dpr.{key}": value for key, value in DPRSAS.quick_settings.items()},
-        "fine.epochs": 1,
-        "targets.epochs": 1,
+        **{f"recurrent.{key}": value for key, value in GRU4Rec.quick_settings.items()},
         "epochs": 1,
         "prompts_per_label": 1,
     }
@@ -79,75 +89,80 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
     @classmethod
     def built_on(cls, values: dict[str, Any]) -> tuple[str, ...]:
         """The experts; their versions are part of a run's identity."""
-        return ("dpr_sas", "sasrec_f", "sasrec_fa")
+        return ("dpr_sas", "sasrec", "gru4rec")
 
     def fit(self, dataset: Dataset, context: FitContext) -> None:
-        """Take the experts, then fit the gates."""
+        """Take the experts, then fit the gates.
+
+        Raises:
+            InputError: an ingredient to be left out is none.
+        """
         from dpr.evidence import INGREDIENTS
         from dpr.plus_training import fit_gates
 
-        for part in self._left_out():
-            if part not in INGREDIENTS:
-                raise InputError(f"setting without of dpr_sas_plus: {part!r} is none of {', '.join(INGREDIENTS)}.")
+        known = (*INGREDIENTS, READING, SHORTENING)
+        for part in self.left_out:
+            if part not in known:
+                raise InputError(f"setting without of dpr_sas_plus: {part!r} is none of {', '.join(known)}.")
         s, self.device = self.settings, context.device
-        backbone = {"backbone": s.dpr.backbone.model_dump()}  # type: ignore[attr-defined]
-        tuned = backbone | {"fine": s.fine.model_dump()}
         self.experts = {
-            "dpr": context.fitted("dpr_sas", dataset, s.dpr.model_dump()),
-            "tuned": context.fitted("sasrec_f", dataset, tuned),
-            "future": context.fitted("sasrec_fa", dataset, tuned | {"targets": s.targets.model_dump()}),
+            name: context.fitted(kind.card.name, dataset, settings.model_dump())
+            for name, kind, settings in self._parts()
         }
-        self.names = list(dataset.catalogue.label_names)
         index = TextIndex.build(TextRetrievalSettings(encoder=s.encoder, router=s.router), dataset, context)
+        self.names = list(dataset.catalogue.label_names)
         self.arrays = {**index.arrays, "has": dataset.catalogue.label_matrix()}
-        self.gates = self._gates()
+        self.gates = self.fresh_gates()
         fit_gates(self, dataset, context)
 
     def score(self, requests: Requests) -> tuple[Floats, dict[str, npt.NDArray[Any]]]:
         """The weighted sum of all evidence."""
         import torch
 
-        from dpr.evidence import Asked
+        from dpr.evidence import PLAIN, REFUSAL_OF_ANY, REFUSAL_OF_EXACT, WISH, Asked
 
         size = len(requests)
         extras: dict[str, npt.NDArray[Any]] = {}
         words = read = None
-        index, polarity = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        prompt, kind = np.zeros(size, np.int64), np.full(size, PLAIN, np.int64)
         if requests.prompts is not None:
             routed = route_distinct(requests.prompts, self.router)
-            index, extras = routed.index, routed.extras
-            polarity = extras["polarity"].astype(np.int64)
-            words, read = self.evidence.words(routed.texts), self.experts["dpr"]._read(routed.texts, None)
-        asked = Asked(requests.history, polarity, index)
+            prompt, extras = routed.index, routed.extras
+            refusal = REFUSAL_OF_ANY if self.settings.reading == "strict" else REFUSAL_OF_EXACT
+            kind = np.where(extras["polarity"] > 0, WISH, refusal)
+            words, read = self.evidence.words(routed.texts), self.read(routed.texts)
+        asked = Asked(requests.history, kind, prompt)
         self.gates.eval()
         scores = np.empty((size, len(self.arrays["has"])), np.float32)
         with torch.inference_mode():
             for start in range(0, size, ROWS):
                 rows = np.arange(start, min(start + ROWS, size))
-                scores[rows] = self.weighed(asked.take(rows), words, read).numpy()
+                some = asked.take(rows)
+                scores[rows] = self.weighed(some, self.evidence.states(some, read), words).numpy()
         return scores, extras
 
-    def weighed(self, asked: Asked, words: Any, read: Any) -> Any:
-        """Logits [B, V]: evidence times gates."""
+    def weighed(self, asked: Asked, states: Any, words: Words | None) -> Any:
+        """Logits [B, V]: evidence times gates; `states` are what `Evidence.states` makes of the same requests."""
         import torch
 
-        dimension = self.gates.read.in_features
+        size = len(asked.kind)
         if words is None:
-            vectors, named = (
-                torch.zeros(len(asked.polarity), dimension),
-                torch.zeros(len(asked.polarity), len(self.names)),
-            )
+            inputs = [torch.zeros(size, width) for width in (self.gates.read.in_features, len(self.names), 4)]
         else:
             at = torch.from_numpy(asked.prompt)
-            vectors, named = words.vectors[at], words.named[at]
-        with torch.no_grad():
-            columns = self.evidence.columns(asked, words, read)
-        weights = self.gates(vectors, named, torch.from_numpy(asked.polarity)) * self._kept
-        return torch.einsum("be,bev->bv", weights, columns)
+            inputs = [words.vectors[at], words.named[at], words.sure[at]]
+        weights = self.gates(*inputs, torch.from_numpy(asked.kind)) * self._kept
+        return self.evidence.logits(asked, states, weights, words)
+
+    def read(self, texts: list[str]) -> Any:
+        """What DPR's network reads of prompts."""
+        dpr = self.experts["dpr"]
+        assert isinstance(dpr, DPRSAS)
+        return dpr.read(texts, None)
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What makes the columns."""
+        """What is weighed."""
         from dpr.evidence import Evidence
 
         s, parts = self.settings, self.experts
@@ -155,7 +170,7 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
             model.net.eval()
         index = TextIndex(TextRetrievalSettings(encoder=s.encoder, router=s.router), self.arrays)
         parser = GenreParser(self.names, self.arrays["has"], RoutedSettings(router=s.router))
-        return Evidence(parts["dpr"].net, parts["tuned"], parts["future"], index, parser)
+        return Evidence(parts["dpr"].net, parts["backbone"], parts["recurrent"], index, parser)
 
     @cached_property
     def _kept(self) -> Any:
@@ -163,18 +178,25 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
 
         from dpr.evidence import EXPERTS, INGREDIENTS
 
-        gone = {name for part in self._left_out() for name in INGREDIENTS[part]}
-        kept = torch.tensor([0.0 if name in gone else 1.0 for name in EXPERTS])
-        return kept
+        gone = {name for part in self.left_out for name in INGREDIENTS.get(part, ())}
+        return torch.tensor([0.0 if name in gone else 1.0 for name in EXPERTS])
 
-    def _left_out(self) -> list[str]:
+    @property
+    def left_out(self) -> list[str]:
+        """The ingredients that are left out."""
         return [part.strip() for part in self.settings.without.split(",") if part.strip()]
 
-    def _gates(self) -> Gates:
+    def fresh_gates(self) -> Gates:
+        """Gates before they are fitted."""
         from dpr.gates import Gates
 
-        dimension = self.arrays["text_vectors"].shape[1]
-        return Gates(dimension, len(self.names), noise=self.settings.noise)
+        reads = READING not in self.left_out
+        return Gates(self.arrays["text_vectors"].shape[1], noise=self.settings.noise, reads=reads)
+
+    def _parts(self) -> list[tuple[str, type[Any], Any]]:
+        """Every expert that is trained: its name here, its class and its settings."""
+        s = self.settings
+        return [("dpr", DPRSAS, s.dpr), ("backbone", SASRec, s.dpr.backbone), ("recurrent", GRU4Rec, s.recurrent)]  # type: ignore[attr-defined]
 
     def save(self, directory: Path) -> None:
         """Write gates, arrays, names and every expert."""
@@ -198,13 +220,8 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
 
         model = super().load(directory, settings, device)
         assert isinstance(model, cls)
-        s = model.settings
         model.names = json.loads((directory / "labels.json").read_text("utf-8"))["names"]
-        tuned = {"backbone": s.dpr.backbone.model_dump(), "fine": s.fine.model_dump()}  # type: ignore[attr-defined]
-        values = {"tuned": tuned, "future": tuned | {"targets": s.targets.model_dump()}}
-        model.experts = {"dpr": DPRSAS.load(directory / "dpr", s.dpr, device)}
-        for name, kind in (("tuned", SASRecF), ("future", SASRecFA)):
-            model.experts[name] = kind.load(directory / name, kind.Settings.model_validate(values[name]), device)
-        model.gates = model._gates()
+        model.experts = {name: kind.load(directory / name, own, device) for name, kind, own in model._parts()}
+        model.gates = model.fresh_gates()
         model.gates.load_state_dict(load_file(directory / "gates.safetensors"))
         return model

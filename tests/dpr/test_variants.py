@@ -15,8 +15,9 @@ from bench.progress import SilentProgress
 from bench.rankings import read_rankings
 from bench.store import Store
 from dpr.adapter import DPRBERT, DPRGRU, DPRSAS
-from dpr.evidence import EXPERTS
+from dpr.evidence import EXPERTS, LABELS, NEAR, WISH, Asked
 from dpr.plus import DPRSASPlus
+from dpr.plus_training import shortened
 from tests.conftest import ScratchContext, small_dataset
 
 TINY = {"dim": 16, "length": 12, "epochs": 2, "batch": 8}
@@ -84,7 +85,8 @@ def test_mismatched_prompts_do_not_hang_on_the_batches(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def plus(tmp_path_factory: pytest.TempPathFactory) -> tuple[DPRSASPlus, Dataset]:
     data = small_dataset(users=120)
-    settings = {"dpr": QUICK, "fine": {"epochs": 1}, "targets": {"epochs": 1}, "epochs": 2, "prompts_per_label": 2}
+    recurrent = {"dim": 16, "hidden": 16, "length": 12, "epochs": 1, "batch": 8}
+    settings = {"dpr": QUICK, "recurrent": recurrent, "epochs": 2, "prompts_per_label": 2}
     model = DPRSASPlus(DPRSASPlus.Settings.model_validate(settings))
     model.fit(data.for_training(), ScratchContext(tmp_path_factory.mktemp("plus")))
     return model, data
@@ -109,46 +111,100 @@ def test_a_request_is_weighed_the_same_alone_and_in_company(plus: tuple[DPRSASPl
 def test_label_evidence_is_what_it_says(plus: tuple[DPRSASPlus, Dataset]) -> None:
     """Against plain set arithmetic, item by item."""
     model, data = plus
-    catalogue, prompt = data.catalogue, "I'd love a Comedy, or a Drama."
-    words = model.evidence.words([prompt])
-    from dpr.evidence import Asked
-
+    catalogue = data.catalogue
+    words = model.evidence.words(["I'd love a Comedy, or a Drama."])
     one = data.events.take(np.array([5]))
-    columns = (
-        model.evidence.columns(
-            Asked(one, np.array([1]), np.array([0])), words, model.experts["dpr"]._read([prompt], None)
-        )[0]
-        .detach()
-        .numpy()
-    )
+    columns = [column[0].numpy() for column in model.evidence.labels(words.named, one.values[-1:])]
+    assert len(columns) == len(LABELS)
     named = {catalogue.label_names.index(name) for name in ("Comedy", "Drama")}
     last = set(catalogue.labels[one.values[-1]].tolist())
     for item in range(len(catalogue)):
         has = set(catalogue.labels[item].tolist())
         expected = [named <= has, named == has, bool(named & has), np.log1p(len(has - last)), np.log1p(len(has))]
-        assert np.allclose(columns[EXPERTS.index("all") :, item], expected, atol=1e-6)
+        assert np.allclose([column[item] for column in columns], expected, atol=1e-6)
+
+
+def test_evidence_is_added_up_as_its_weights_say(plus: tuple[DPRSASPlus, Dataset]) -> None:
+    """The product with all tables side by side is the sum of every encoder's own scores."""
+    import torch
+
+    model, data = plus
+    prompts = ["I'd love a Comedy."]
+    with torch.inference_mode():
+        words, read = model.evidence.words(prompts), model.read(prompts)
+        one = Asked(data.events.take(np.array([5])), np.array([WISH]), np.array([0]))
+        states = model.evidence.states(one, read)
+        weights = torch.arange(1.0, len(EXPERTS) + 1)[None]
+        total = model.evidence.logits(one, states, weights, words)[0]
+        net = model.experts["dpr"].net
+        joint = net.backbone.encode(one.history)
+        nets = [model.experts[name].net for name in ("backbone", "recurrent")]
+        vectors, real = read.take(torch.tensor([0]))
+        parts = [net.steer(joint, vectors, 1, real) @ net.table.t(), joint @ net.table.t()]
+        parts += [other.encode(one.history) @ other.table.t() for other in nets]
+        cosine = words.cosine.float()
+        parts += [
+            10 * cosine,
+            20 * (cosine - NEAR).clamp(min=0),
+            *model.evidence.labels(words.named, one.history.values[-1:]),
+        ]
+        expected = sum(weight * part[0] for weight, part in zip(weights[0], parts, strict=True))
+    assert torch.allclose(total, expected, atol=1e-3)
+
+
+def test_how_a_refusal_is_read_is_said_and_changes_the_list(plus: tuple[DPRSASPlus, Dataset], tmp_path: Path) -> None:
+    model, data = plus
+    model.save(tmp_path)
+    strict = DPRSASPlus.load(tmp_path, model.settings.model_copy(update={"reading": "strict"}))
+    with pytest.MonkeyPatch.context() as patch:
+        refusals = asked(data, ("No Action films.", "No Comedy, please.", "Anything without Horror."))
+        for each in (model, strict):
+            patch.setattr(each, "router", Refuses())
+        assert not np.allclose(model.score(refusals)[0], strict.score(refusals)[0])
+        for each in (model, strict):
+            patch.setattr(each, "router", Refuses(side=1))
+        np.testing.assert_array_equal(model.score(refusals)[0], strict.score(refusals)[0])
+
+
+class Refuses:
+    """Routes every prompt to one side."""
+
+    def __init__(self, side: int = -1) -> None:
+        self.side = side
+
+    def route(self, prompts: list[str]) -> tuple[Any, Any]:
+        return np.full(len(prompts), self.side, np.int8), np.ones(len(prompts), np.float32)
+
+
+def test_a_shortened_tag_keeps_some_of_its_words_in_order() -> None:
+    rng = np.random.default_rng(0)
+    text = "a doll grows jealous of a flashy new plaything"
+    made = [shortened(text, rng).split() for _ in range(50)]
+    for words in made:
+        left = iter(text.split())
+        assert 2 <= len(words) <= len(text.split()) and all(word in left for word in words)
+    assert len({tuple(words) for words in made}) > 20
+    assert shortened("western", rng) == "western"
 
 
 def test_a_left_out_ingredient_counts_for_nothing(plus: tuple[DPRSASPlus, Dataset], tmp_path: Path) -> None:
     model, data = plus
     model.save(tmp_path)
-    bare = DPRSASPlus.load(tmp_path, model.settings.model_copy(update={"without": "text, labels, tuned"}))
-    weights = bare.gates(*[torch_zeros(bare, size) for size in ("vector", "named")], one_wish()) * bare._kept
-    assert weights[0, EXPERTS.index("text") :].abs().sum() == 0 and weights[0, 0] != 0
+
+    def without(parts: str) -> DPRSASPlus:
+        return DPRSASPlus.load(tmp_path, model.settings.model_copy(update={"without": parts}))
+
+    def scores(of: DPRSASPlus) -> Any:
+        return of.score(asked(data))[0]
+
+    bare = without("text, labels, recurrent")
+    kept = bare._kept.numpy()
+    assert {name for name, stays in zip(EXPERTS, kept, strict=True) if stays} == {"dpr", "joint", "backbone"}
+    assert not np.allclose(scores(bare), scores(model))
+    unread = without("reading")
+    assert not np.allclose(scores(unread), scores(model))
     with pytest.raises(InputError, match="none of"):
         DPRSASPlus(DPRSASPlus.Settings(without="texts")).fit(data.for_training(), ScratchContext(tmp_path / "x"))
-
-
-def torch_zeros(model: DPRSASPlus, what: str) -> Any:
-    import torch
-
-    return torch.zeros(1, model.gates.read.in_features if what == "vector" else model.gates.labels)
-
-
-def one_wish() -> Any:
-    import torch
-
-    return torch.tensor([1])
 
 
 def test_without_tags_two_stages_are_refused_and_three_end_after_the_second() -> None:
