@@ -12,6 +12,7 @@ from bench.leaderboard.entries import Entry, read_probes, run_entries, with_vari
 from bench.leaderboard.paper import published_rows
 from bench.leaderboard.ranks import make_groups
 from bench.leaderboard.rows import MAX_ROWS, Board, Group, Row
+from bench.workers import Map
 
 ORDER = ("measured", "submitted", "published")
 
@@ -32,6 +33,7 @@ def make_board(
     out: Path,
     baseline: str | None,
     progress: Progress,
+    over: Map = map,
 ) -> Made:
     """The board of runs and submissions, with the paper's rows.
 
@@ -42,6 +44,7 @@ def make_board(
         out: folder of results, where the probes lie.
         baseline: model that all are tested against; the strongest control of each group when None.
         progress: told how far it is.
+        over: where the tests are computed (`bench.workers`).
 
     Raises:
         InputError: two rows have one id, rows of one group were asked different questions, or there are too many.
@@ -65,7 +68,7 @@ def make_board(
     varied = with_variants(entry.row for entry in entries)
     entries = [Entry(row, entry.folder) for row, entry in zip(varied, entries, strict=True)]
     progress.note("testing systems against each other")
-    groups = make_groups(entries, paper, baseline, before)
+    groups = make_groups(entries, paper, baseline, before, over)
     rows = sorted([*varied, *paper], key=row_order)
     return Made(Board(rows=rows, groups=groups), entries, left_out)
 

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import numpy.typing as npt
 from bench import scoring
 from bench.atomic import atomic_write
 from bench.cards import DatasetCard
-from bench.contracts import NO_ITEM, Catalogue, Dataset, Examples, Intent, Progress, Ranking, Task
-from bench.errors import CheckError
+from bench.contracts import NO_ITEM, Catalogue, Dataset, Examples, Intent, Ranking, Task
+from bench.errors import CheckError, InputError
 from bench.identity import digest
 from bench.leaderboard.rows import EXAMPLES, Row
+from bench.progress import SilentProgress
 from bench.rankings import read_rankings
 from bench.rng import uniform_draws
 from bench.runs import RANKINGS
@@ -65,35 +67,79 @@ class Shown:
     requests: list[dict[str, Any]]
 
 
-class ExampleWriter:
-    """Writes the examples of rows, one file each; rows that were asked the same questions come best one after the other."""
+@dataclass(frozen=True)
+class Asked:
+    """Rows of one dataset with the folders of their runs, and where the dataset lies."""
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
-        self.folder, self.progress = folder, progress
+    dataset: str
+    data_dir: Path | None
+    rows: list[tuple[Row, Path]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """The file of every row that has one (its path relative to the page's folder), and in lines why others have none."""
+
+    files: dict[str, str]
+    without: list[str]
+
+
+def write_examples(folder: Path, asked: Asked) -> Written:
+    """Write the examples of rows, one file each: the same requests for every system that was asked them.
+
+    A file that is newer than its run's rankings is left as it is. Rows that were asked the same questions come best one after
+    the other.
+
+    Args:
+        folder: the page's folder.
+        asked: the rows.
+    """
+    names = {row.id: f"{EXAMPLES}/{re.sub(r'[^A-Za-z0-9_.+-]', '-', row.id)}.json" for row, _ in asked.rows}
+    missing = [(row, run) for row, run in asked.rows if not _newer(folder / names[row.id], run / RANKINGS)]
+    if not missing:
+        return Written(names, [])
+    try:
+        dataset = _dataset(asked.dataset, asked.data_dir)
+    except (InputError, CheckError) as error:
+        lost = {row.id for row, _ in missing}
+        return Written({name: path for name, path in names.items() if name not in lost}, [f"{asked.dataset}: {error}"])
+    writer, without = ExampleWriter(folder, dataset), []
+    for row, run in missing:
+        try:
+            writer.write(row, run, names[row.id])
+        except (InputError, CheckError) as error:
+            without.append(f"{row.id}: {error}")
+            del names[row.id]
+    return Written(names, without)
+
+
+@cache
+def _dataset(name: str, data_dir: Path | None) -> Dataset:
+    """Loaded once in a process."""
+    return scoring.load_dataset(name, data_dir, SilentProgress())
+
+
+class ExampleWriter:
+    """Writes examples; keeps the questions of the row before."""
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        self.folder, self.dataset = folder, dataset
         self._shown: Shown | None = None
 
-    def write(self, row: Row, run: Path, dataset: Dataset) -> str:
-        """Write the examples of a row: the same requests for every system that was asked them.
-
-        A file that is newer than the run's rankings is left as it is.
+    def write(self, row: Row, run: Path, name: str) -> None:
+        """Write the examples of a row.
 
         Args:
             row: the row of the run.
             run: the run's folder.
-            dataset: the run's dataset, already loaded.
-
-        Returns:
-            The file's path relative to the page's folder.
+            name: the file's path relative to the page's folder.
 
         Raises:
             InputError: the run, its task or its dataset is not what it was.
             CheckError: its journal is damaged.
         """
-        name = f"{EXAMPLES}/{re.sub(r'[^A-Za-z0-9_.+-]', '-', row.id)}.json"
-        path = self.folder / name
-        if _newer(path, run / RANKINGS):
-            return name
-        shown = self._questions(row, run, dataset)
+        dataset = self.dataset
+        shown = self._questions(row, run)
         ranking = read_rankings(run / RANKINGS, shown.depth, shown.picked)
         if len(ranking.items) != len(shown.picked):
             raise CheckError(f"{run / RANKINGS} holds too few examples: run again with --refit.")
@@ -110,17 +156,16 @@ class ExampleWriter:
             ],
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        atomic_write(path, text, durable=False)
-        return name
+        atomic_write(self.folder / name, text, durable=False)
 
-    def _questions(self, row: Row, run: Path, dataset: Dataset) -> Shown:
+    def _questions(self, row: Row, run: Path) -> Shown:
         key = digest([row.task, row.task_version, row.settings.get("task"), row.dataset, row.targets_digest, row.seed])
         if self._shown is None or key != self._shown.key:
-            found = scoring.reopen(run, None, self.progress, dataset)
+            found = scoring.reopen(run, None, SilentProgress(), self.dataset)
             draws = uniform_draws(row.seed or 0, "leaderboard/examples", len(found.examples))
             picked = np.sort(np.argsort(draws)[:SHOWN])
             examples = found.examples.take(picked)
-            requests = [_request(place, examples, dataset.catalogue) for place in range(len(picked))]
+            requests = [_request(place, examples, self.dataset.catalogue) for place in range(len(picked))]
             depth = (found.history.start or {})["depth"]
             self._shown = Shown(key, found.task, depth, len(found.examples), picked, examples, requests)
         return self._shown

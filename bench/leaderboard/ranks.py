@@ -19,6 +19,7 @@ from bench.leaderboard.rows import Group, Place, Row, Spread, Test
 from bench.rankings import read_metric
 from bench.runs import SCORES
 from bench.statistics import Paired
+from bench.workers import Map
 
 # Where nobody names a baseline it is the strongest of these controls (a name, or how names begin).
 CONTROLS = ("random", "popularity", "text_retrieval", "filter_")
@@ -83,7 +84,11 @@ def judged_by(row: Row) -> str | None:
 
 
 def make_groups(
-    entries: Sequence[Entry], published: Sequence[Row], baseline: str | None = None, before: Sequence[Group] = ()
+    entries: Sequence[Entry],
+    published: Sequence[Row],
+    baseline: str | None = None,
+    before: Sequence[Group] = (),
+    over: Map = map,
 ) -> list[Group]:
     """Group and rank.
 
@@ -95,6 +100,7 @@ def make_groups(
         published: the paper's rows.
         baseline: the model that all others are tested against; the strongest control of the group when None.
         before: groups whose ranks are taken over where their rows are the same and none of the scores are here.
+        over: where the tests are computed (`bench.workers`).
 
     Raises:
         InputError: rows that claim the same questions were asked different ones, or a group is too large.
@@ -104,14 +110,16 @@ def make_groups(
         together.setdefault(group_key(entry.row), []).append(entry)
     rows = [entry.row for entry in entries]
     known = {group.id: group for group in before}
-    groups = []
-    for key, members in sorted(together.items()):
+    beside = {key: _beside(members, rows, published) for key, members in together.items()}
+    made, asked = {}, []
+    for key, members in together.items():
         older = known.get(group_name(key))
         if older is not None and _unchanged(older, members):
-            groups.append(older.model_copy(update={"beside": _beside(members, rows, published)}))
+            made[key] = older
         else:
-            groups.append(_group(key, members, rows, published, baseline))
-    return groups
+            asked.append((key, members, baseline))
+    made |= {key: group for (key, *_), group in zip(asked, over(_ranked, asked), strict=True)}
+    return [made[key].model_copy(update={"beside": beside[key]}) for key in sorted(made)]
 
 
 def group_name(key: Key) -> str:
@@ -124,9 +132,9 @@ def _unchanged(older: Group, members: list[Entry]) -> bool:
     return rows == {entry.row.id for entry in members} and all(entry.folder is None for entry in members)
 
 
-def _group(
-    key: Key, members: list[Entry], rows: Sequence[Row], published: Sequence[Row], baseline: str | None
-) -> Group:
+def _ranked(asked: tuple[Key, list[Entry], str | None]) -> Group:
+    """A group's rows in their ranks, tested against the best and the baseline."""
+    key, members, baseline = asked
     _refuse_mixed(key, members)
     first = members[0].row
     metric = main_metric(first)
@@ -150,7 +158,7 @@ def _group(
         metric=metric,
         baseline=against,
         places=_places(systems, metric, contest, against),
-        beside=_beside(members, rows, published),
+        beside=[],
     )
 
 

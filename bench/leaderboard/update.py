@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench import runs
-from bench.contracts import Dataset, Progress
-from bench.errors import CheckError, InputError
+from bench.contracts import Progress
 from bench.leaderboard import submissions
 from bench.leaderboard.build import Made, make_board
 from bench.leaderboard.entries import Entry, read_probes
-from bench.leaderboard.examples import ExampleWriter, may_be_passed_on
-from bench.leaderboard.ranks import group_key
+from bench.leaderboard.examples import Asked, may_be_passed_on, write_examples
+from bench.leaderboard.ranks import Key, group_key
 from bench.leaderboard.rows import EXAMPLES, FILE, FOLDER, Board, Row, read_board, write_board
 from bench.locks import file_lock
 from bench.registry import cards
-from bench.scoring import load_dataset
+from bench.workers import Map, spread
 
 LOCK = ".leaderboard.lock"
 
@@ -67,8 +67,11 @@ def update(options: Options, progress: Progress) -> Updated:
         folders = list(runs.folders(options.out))
         with submissions.opened(options.out / submissions.SUBMISSIONS, read_probes(options.out)) as submitted:
             kept = _absent(before, {folder.name for folder in folders})
-            made = make_board(folders, [*submitted, *kept], before.groups, options.out, options.baseline, progress)
-            board, without = _with_examples(made, options, progress) if options.pages else (made.board, [])
+            others = [*submitted, *kept]
+            with spread(_newer(folders, path), _ready) as over:
+                made = make_board(folders, others, before.groups, options.out, options.baseline, progress, over)
+                progress.note("writing examples")
+                board, without = _with_examples(made, options, over) if options.pages else (made.board, [])
         page = None
         if options.pages:
             from bench.leaderboard.page import write_page
@@ -79,66 +82,59 @@ def update(options: Options, progress: Progress) -> Updated:
     return Updated(board, path, page, len(kept), made.left_out, without)
 
 
+def _newer(folders: Collection[Path], board: Path) -> int:
+    """How many runs are newer than the board."""
+    built = board.stat().st_mtime_ns if board.exists() else 0
+    rankings = (folder / runs.RANKINGS for folder in folders)
+    return sum(path.stat().st_mtime_ns >= built for path in rankings if path.exists())
+
+
+def _ready() -> None:
+    """Import what ranking and examples need."""
+
+
 def _absent(before: Board, present: set[str]) -> list[Entry]:
     """Measured rows of the older board whose runs are not here."""
     return [Entry(row, None) for row in before.rows if row.source == "measured" and row.run not in present]
 
 
-def _with_examples(made: Made, options: Options, progress: Progress) -> tuple[Board, list[str]]:
+def _with_examples(made: Made, options: Options, spread: Map) -> tuple[Board, list[str]]:
     """The board whose rows name their files of examples, and why rows of a dataset have none."""
     folder = options.out / FOLDER
-    writer, datasets, without = ExampleWriter(folder, progress), _Datasets(options, progress), []
-    files: dict[str, str] = {}
-    advance = progress.track("examples", len(made.entries))
+    groups: dict[Key, list[tuple[Row, Path]]] = {}
     for entry in sorted(made.entries, key=lambda each: (*group_key(each.row), each.row.seed or 0)):
-        advance(1)
-        dataset = datasets.get(entry.row.dataset) if entry.folder is not None else None
-        if entry.folder is None or dataset is None:
-            continue
-        run = entry.folder if entry.row.judge is None else entry.folder.parents[1]
-        try:
-            files[entry.row.id] = writer.write(entry.row, run, dataset)
-        except (InputError, CheckError) as error:
-            without.append(f"{entry.row.id}: {error}")
+        if entry.folder is not None:
+            run = entry.folder if entry.row.judge is None else entry.folder.parents[1]
+            groups.setdefault(group_key(entry.row), []).append((entry.row, run))
+    reasons = _kept_here({rows[0][0].dataset for rows in groups.values()}, options.examples)
+    asked = [
+        Asked(rows[0][0].dataset, options.data_dir, rows)
+        for rows in groups.values()
+        if rows[0][0].dataset not in reasons
+    ]
+    files: dict[str, str] = {}
+    without = list(reasons.values())
+    for written in spread(partial(write_examples, folder), asked):
+        files |= written.files
+        without += [reason for reason in written.without if reason not in without]
     _remove_others(folder / EXAMPLES, set(files.values()))
 
     def named(row: Row) -> Row:
         return row.model_copy(update={"examples_file": files.get(row.id)})
 
-    return made.board.model_copy(update={"rows": [named(row) for row in made.board.rows]}), [
-        *datasets.reasons,
-        *without,
-    ]
+    return made.board.model_copy(update={"rows": [named(row) for row in made.board.rows]}), without
 
 
-class _Datasets:
-    """Datasets whose examples may be shown, each loaded once; `reasons` says why of the others there are none."""
-
-    def __init__(self, options: Options, progress: Progress) -> None:
-        self.options, self.progress = options, progress
-        self.reasons: list[str] = []
-        self._known: dict[str, Dataset | None] = {}
-        self._cards = cards("datasets")
-
-    def get(self, name: str) -> Dataset | None:
-        if name not in self._known:
-            self._known[name] = self._load(name)
-        return self._known[name]
-
-    def _load(self, name: str) -> Dataset | None:
+def _kept_here(datasets: Collection[str], shown: Collection[str]) -> dict[str, str]:
+    """Datasets whose examples may not be shown, each with the reason."""
+    known, reasons = cards("datasets"), {}
+    for name in sorted(datasets):
         registered = name.partition("@")[0]
-        card = self._cards.get(registered)
-        allowed = registered in self.options.examples or may_be_passed_on(card)
-        if not allowed:
-            self.reasons.append(
+        if registered not in shown and not may_be_passed_on(known.get(registered)):
+            reasons[name] = (
                 f"{name}: its licence keeps its data here; --examples {registered} shows them on a private board"
             )
-            return None
-        try:
-            return load_dataset(name, self.options.data_dir, self.progress)
-        except (InputError, CheckError) as error:
-            self.reasons.append(f"{name}: {error}")
-            return None
+    return reasons
 
 
 def _remove_others(folder: Path, named: set[str]) -> None:

@@ -12,13 +12,14 @@ import jsonschema
 import pytest
 
 import bench
-from bench import results
+from bench import results, workers
 from bench.errors import InputError
 from bench.journal import Journal
 from bench.leaderboard import rows, update
 from bench.leaderboard.entries import read_probes, result_row
 from bench.leaderboard.paper import published_rows
 from bench.locks import file_lock
+from bench.progress import SilentProgress
 from bench.reproduce.published import cells
 
 
@@ -269,3 +270,20 @@ def test_runs_and_boards_as_frames(go, build):
     board = build().board.to_pandas().set_index("id")
     assert board.loc[plain.result.run, "ndcg@10"] == plain.metrics["ndcg@10"].value
     assert board.loc[plain.result.run, "rank"] >= 1
+
+
+@pytest.mark.slow
+def test_a_board_made_by_several_processes_is_the_one_that_a_single_process_makes(tmp_path, monkeypatch):
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    for model in ("random", "popularity"):
+        for task in ("seq", "pos"):
+            bench.run(task=task, model=model, dataset="mini", limit=None, out=alone)
+    shutil.copytree(alone, spread)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for folder, enough in ((alone, 1000), (spread, 1)):
+        monkeypatch.setattr(workers, "ENOUGH", enough)
+        assert not update.update(update.Options(folder), SilentProgress()).without_examples
+    files = {path.relative_to(alone) for path in alone.rglob("*") if path.is_file() and "runs" not in path.parts}
+    assert len([path for path in files if "examples" in path.parts]) >= 4
+    for path in files:
+        assert (alone / path).read_bytes() == (spread / path).read_bytes(), path
