@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,16 @@ def small() -> Dataset:
 @pytest.fixture
 def context(tmp_path: Path) -> ScratchContext:
     return ScratchContext(tmp_path / "scratch")
+
+
+@pytest.fixture
+def command_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process: exit code, and what stands on stdout and stderr."""
+    from bench.cli import main
+
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        code = main.main([*map(str, arguments)])
+        seen = capsys.readouterr()
+        return code, seen.out, seen.err
+
+    return call

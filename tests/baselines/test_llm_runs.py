@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +16,7 @@ from bench.cli import main as cli
 from bench.errors import InputError
 from bench.llm.loopback import Response, completion
 from bench.rankings import read_rankings
-from tests.conftest import REPOSITORY
+from tests.tools.command_line import killed_after
 from tests.tools.fake_llm import FakeLLM, Letters
 from tests.tools.openai_server import KEY, Behaviour, Running, error
 
@@ -60,18 +55,13 @@ def server():
 
 
 @pytest.fixture
-def call(server, tmp_path, monkeypatch, capsys):
+def call(server, tmp_path, monkeypatch, command_line):
     """The command line in this process, with a configuration of the server; the encoder is a light one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ZeroShot, "encoder", Letters())
     write_config(tmp_path, server.url)
 
-    def run(*arguments):
-        code = cli.main([*map(str, arguments), "--llm", "tiny", "--llm-config", "llms.yaml"])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return run
+    return lambda *arguments: command_line(*arguments, "--llm", "tiny", "--llm-config", "llms.yaml")
 
 
 def write_config(folder: Path, url: str) -> None:
@@ -267,7 +257,7 @@ def test_wrong_input_is_one_line(server, tmp_path, monkeypatch, capsys, argument
 def test_kill_and_resume_without_asking_twice(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, server.url)
-    arguments = [
+    command = (
         *RERANK,
         "--limit",
         "120",
@@ -278,23 +268,15 @@ def test_kill_and_resume_without_asking_twice(server, tmp_path, monkeypatch):
         "--llm-config",
         "llms.yaml",
         "--json",
-    ]
-    command = [sys.executable, "-m", "bench.cli.main", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    )
     server.behaviour.delay_s = 0.05
-    kills = 0
     for answered in (7, 40):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        while process.poll() is None and len(server.behaviour.log) < answered:
-            time.sleep(0.01)
-        kills += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed_after(server.behaviour.log, answered, *command)
     server.behaviour.delay_s = 0.0
     done = bench.run(**options(tmp_path / "results", batch_size=10))
     distinct = set(server.behaviour.log)
     # What was under way at a kill (a batch of ten at most) may be asked again, and nothing else.
-    assert kills == 2 and len(server.behaviour.log) <= len(distinct) + 10 * kills
+    assert len(server.behaviour.log) <= len(distinct) + 10 * 2
     assert len(distinct) == done.result.examples
     history = journal.read(done.directory / "journal.jsonl")
     assert [record["record"] for record in history.records].count("resume") == 2

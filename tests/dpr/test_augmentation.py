@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cli import main as cli
 from dpr.wording import content_words, mean_shared, shared
 from judges.summaries import read_summaries
 from tasks.datasets.movielens import MovieLens1M
 from tasks.datasets.tags import TAGS, read_tags, shipped_tags
-from tests.conftest import REPOSITORY
+from tests.tools.command_line import finished, killed_after
 from tests.tools.openai_server import KEY, Running
 from tests.tools.writing_server import OTHER, PLAIN, Writes, write_config
 
@@ -46,7 +40,7 @@ def server():
 
 
 @pytest.fixture
-def call(server, data, tmp_path, monkeypatch, capsys):
+def call(server, data, tmp_path, monkeypatch, command_line):
     """`bench augment` on the tiny catalogue, in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINY_KEY", KEY)
@@ -54,9 +48,7 @@ def call(server, data, tmp_path, monkeypatch, capsys):
 
     def run(what, *arguments, data_dir=data):
         place = () if data_dir is None else ("--dataset", "ml-1m", "--data-dir", data_dir)
-        code = cli.main(["augment", *map(str, (what, *place, *arguments, *flags))])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
+        return command_line("augment", what, *place, *arguments, *flags)
 
     return run
 
@@ -162,18 +154,11 @@ def test_killed_and_resumed_repeats_no_request(server, data, tmp_path):
     flags = write_config(tmp_path, server.url)
     config = tmp_path / "llms.yaml"
     config.write_text(config.read_text().replace("model: openai", "max_parallel_requests: 1, model: openai"))
-    words = ("augment", "tags", "--dataset", "ml-1m", "--data-dir", str(data), "--batch-size", "3", *flags)
-    command = [sys.executable, "-m", "bench.cli.main", *words]
-    environment = os.environ | {"TINY_KEY": KEY, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    while len(server.behaviour.log) < 4:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = ("augment", "tags", "--dataset", "ml-1m", "--data-dir", data, "--batch-size", "3", *flags)
+    killed_after(server.behaviour.log, 4, *command, cwd=tmp_path, TINY_KEY=KEY)
     assert not (data / TAGS).exists()
     server.behaviour.delay_s = 0.0
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert finished(*command, cwd=tmp_path, TINY_KEY=KEY).returncode == 0
     # Only what was under way when the process died is asked twice.
     assert len(server.behaviour.log) <= 10 + 1 and len(set(server.behaviour.log)) == 10
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 
 import pytest
@@ -15,8 +10,8 @@ import pytest
 import bench
 from bench.llm.contracts import Failure
 from judges.resampling import Resampler
-from tests.conftest import REPOSITORY
 from tests.judges.planted import Planted
+from tests.tools.command_line import finished, killed_after
 from tests.tools.openai_server import error
 
 pytestmark = pytest.mark.usefixtures("light")
@@ -98,17 +93,22 @@ def test_a_killed_audit_goes_on_and_pays_for_nothing_twice(own, runs, serve):
     config = serve(slow=server)
     server.delay_s = 0.05
     config.write_text(config.read_text().replace("{model:", "{max_parallel_requests: 4, model:"))
-    command = [sys.executable, "-m", "bench.cli.main", "judge", "audit", *runs, "--llm", "slow", "--json", *ASKED]
-    command += ["--llm-config", str(config), "--out", str(own)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    while process.poll() is None and len(server.log) < 30:
-        time.sleep(0.01)
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = (
+        "judge",
+        "audit",
+        *runs,
+        "--llm",
+        "slow",
+        "--json",
+        *ASKED,
+        "--llm-config",
+        str(config),
+        "--out",
+        str(own),
+    )
+    killed_after(server.log, 30, *command)
     server.delay_s = 0.0
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = finished(*command)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["judges"]["slow"]["answers"]["failures"] == {}
     assert len(set(server.log)) == REQUESTS and len(server.log) <= REQUESTS + 4

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 
 import jsonlines
@@ -23,8 +18,8 @@ from bench.llm.loopback import Response
 from bench.progress import SilentProgress
 from bench.rankings import read_scores
 from bench.results import SCHEMA_FILE
-from tests.conftest import REPOSITORY
 from tests.judges.planted import Planted, relevant
+from tests.tools.command_line import finished, killed_after
 from tests.tools.openai_server import KEY, error
 
 pytestmark = pytest.mark.usefixtures("light")
@@ -161,27 +156,20 @@ def test_a_killed_pass_goes_on_and_pays_for_nothing_twice(own, serve, tmp_path):
     server = Planted()
     config = serve(slow=server)
     server.delay_s = 0.05
-    command = [sys.executable, "-m", "bench.cli.main", "judge", "pos-popularity", "--llm", "slow", "--json"]
-    command += ["--llm-config", str(config), "--out", str(own)]
+    command = ("judge", "pos-popularity", "--llm", "slow", "--json", "--llm-config", str(config), "--out", str(own))
     text = config.read_text()
     # Few at a time, so that a kill falls in between.
     config.write_text(text.replace("{model:", "{max_parallel_requests: 4, model:"))
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    while process.poll() is None and len(server.log) < 15:
-        time.sleep(0.01)
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed_after(server.log, 15, *command)
     server.delay_s = 0.0
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = finished(*command)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     # What was under way at a kill, four at the most, may be asked again.
     assert len(set(server.log)) == 40 and len(server.log) <= 40 + 4
     assert result["judge"]["verdicts"] == 40
     asked = len(server.log)
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    again = finished(*command)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == result and len(server.log) == asked
 

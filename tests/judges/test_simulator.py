@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
-from bench.cli import main as cli
 from tasks.request_sets import MODES, read_request_set
-from tests.conftest import REPOSITORY
+from tests.tools.command_line import finished, killed_after
 from tests.tools.openai_server import KEY, Running
 from tests.tools.writing_server import Writes, write_config
 
@@ -28,16 +22,14 @@ def server():
 
 
 @pytest.fixture
-def call(server, tmp_path, monkeypatch, capsys):
+def call(server, tmp_path, monkeypatch, command_line):
     """The command line in this process, beside a configuration of the server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINY_KEY", KEY)
     flags = write_config(tmp_path, server.url)
 
     def run(*arguments, llm=True):
-        code = cli.main([*map(str, arguments), *(flags if llm else ())])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
+        return command_line(*arguments, *(flags if llm else ()))
 
     return run
 
@@ -159,20 +151,13 @@ def test_killed_and_resumed_repeats_no_request(server, tmp_path):
     (tmp_path / "llms.yaml").write_text(
         (tmp_path / "llms.yaml").read_text().replace("model: openai", "max_parallel_requests: 2, model: openai")
     )
-    command = [sys.executable, "-m", "bench.cli.main", *SIMULATE, "--to", "set.jsonl", *flags]
-    environment = os.environ | {"TINY_KEY": KEY, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
-    while len(server.behaviour.log) < 6:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    command = (*SIMULATE, "--to", "set.jsonl", *flags)
+    killed_after(server.behaviour.log, 6, *command, cwd=tmp_path, TINY_KEY=KEY)
     assert not (tmp_path / "set.jsonl").exists()
     done = len(list((tmp_path / "results" / "llm-cache").rglob("*")))
     assert done
     server.behaviour.delay_s = 0.0
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert finished(*command, cwd=tmp_path, TINY_KEY=KEY).returncode == 0
     # What was under way when the process died may be asked again; nothing that was answered is.
     assert len(server.behaviour.log) <= 12 + 2
     assert len(read_request_set(str(tmp_path / "set.jsonl"), "mini").requests) == 36

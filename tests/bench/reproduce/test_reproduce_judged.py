@@ -7,7 +7,6 @@ import json
 import pytest
 
 from baselines.zero_shot import ZeroShot
-from bench.cli import main as cli
 from bench.llm.loopback import Response, completion
 from tests.tools.fake_llm import Letters
 from tests.tools.openai_server import KEY, Behaviour, Running
@@ -44,16 +43,14 @@ def server():
 
 
 @pytest.fixture
-def call(server, tmp_path, monkeypatch, capsys):
+def call(server, tmp_path, monkeypatch, command_line):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINY_KEY", KEY)
     monkeypatch.setattr(ZeroShot, "encoder", Letters())
     config = write_config(tmp_path, server.url)[2:]
 
     def command(*arguments, llms=True):
-        code = cli.main(["reproduce", *map(str, arguments), *(config if llms else ())])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
+        return command_line("reproduce", *arguments, *(config if llms else ()))
 
     return command
 

@@ -3,11 +3,11 @@
 import json
 import re
 import shutil
+from functools import partial
 
 import pytest
 
 from baselines.zero_shot import ZeroShot
-from bench.cli import main as cli
 from bench.errors import InputError
 from bench.llm.loopback import Response, completion
 from bench.progress import SilentProgress
@@ -50,7 +50,7 @@ def server():
 
 
 @pytest.fixture
-def call(server, tmp_path, monkeypatch, capsys):
+def call(server, tmp_path, monkeypatch, command_line):
     """`bench reproduce` in this process, on the embedded dataset, with a light encoder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINY_KEY", KEY)
@@ -60,12 +60,7 @@ def call(server, tmp_path, monkeypatch, capsys):
     entries = "".join(f"  - model_name: {name}\n    litellm_params: {params}\n" for name in ("tiny", "GPT-5.2"))
     (tmp_path / "llms.yaml").write_text("model_list:\n" + entries)
 
-    def command(*arguments):
-        code = cli.main(["reproduce", *map(str, arguments)])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return command
+    return partial(command_line, "reproduce")
 
 
 def written(folder, table, limit):
