@@ -42,12 +42,10 @@ SURE = (1, 2, 20)
 class Words:
     """P distinct prompts.
 
-    `vectors` [P, dimension] of the sentence encoder; `named` [P, L], the labels that each names; `cosine` float16 [P, V] with the
-    nearest text of every item; `sure` [P, 4], how the best cosines lie: the highest, its distance to the second and to the
-    twentieth, and the mean of the twenty.
+    `named` [P, L], the labels that each names; `cosine` float16 [P, V] with the nearest text of every item; `sure` [P, 4], how the
+    best cosines lie: the highest, its distance to the second and to the twentieth, and the mean of the twenty.
     """
 
-    vectors: torch.Tensor
     named: torch.Tensor
     cosine: torch.Tensor
     sure: torch.Tensor
@@ -109,7 +107,7 @@ class Evidence:
         named = np.zeros((len(prompts), self.has.shape[1]), np.float32)
         for row, prompt in enumerate(prompts):
             named[row, self.parser.labels(prompt)] = 1.0
-        return Words(*(torch.from_numpy(values) for values in (vectors, named, cosine, sure)))
+        return Words(*(torch.from_numpy(values) for values in (named, cosine, sure)))
 
     def states(self, asked: Asked, prompts: Any) -> torch.Tensor:
         """What the encoders make of histories and prompts, side by side: float32 [B, sum of their widths].

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # Requests whose logits are made at once.
 ROWS = 256
-# Ingredients that are no experts: gates that read the prompt, and training tags with words left out.
+# Ingredients that are no experts: gates that hang on the words, and training tags with words left out.
 READING, SHORTENING = "reading", "shortening"
 
 
@@ -52,12 +52,11 @@ class PlusSettings(Settings):
     )
     without: str = Field(
         "",
-        description="ingredients left out, with commas: dpr, recurrent, text, labels, reading (gates read no prompt), shortening",
+        description="ingredients left out, with commas: dpr, recurrent, text, labels, reading (one set of weights for all wishes), shortening",
     )
     epochs: int = Field(6, ge=1, description="most epochs of the gates")
     learning_rate: float = Field(1e-2, gt=0, description="peak learning rate of the gates")
     prompts_per_label: int = Field(20, ge=1, le=20, description="training templates that each label is put in")
-    noise: float = Field(0.5, ge=0, description="training noise on sentence vectors, relative to their length")
 
 
 class DPRSASPlus(ReadsWords, CatalogueScorer):
@@ -65,8 +64,8 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
 
     card = ModelCard(
         name="dpr_sas_plus",
-        version=2,
-        summary="DPR, its backbone, a recurrent encoder, text retrieval and label membership, weighed by gates that read the prompt.",
+        version=3,
+        summary="DPR, its backbone, a recurrent encoder, text retrieval and label membership, weighed by learned gates.",
         information="prompt",
         settings=PlusSettings.described(),
         notes=(
@@ -147,10 +146,10 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
 
         size = len(asked.kind)
         if words is None:
-            inputs = [torch.zeros(size, width) for width in (self.gates.read.in_features, len(self.names), 4)]
+            inputs = [torch.zeros(size, width) for width in (len(self.names), 4)]
         else:
             at = torch.from_numpy(asked.prompt)
-            inputs = [words.vectors[at], words.named[at], words.sure[at]]
+            inputs = [words.named[at], words.sure[at]]
         weights = self.gates(*inputs, torch.from_numpy(asked.kind)) * self._kept
         return self.evidence.logits(asked, states, weights, words)
 
@@ -190,8 +189,7 @@ class DPRSASPlus(ReadsWords, CatalogueScorer):
         """Gates before they are fitted."""
         from dpr.gates import Gates
 
-        reads = READING not in self.left_out
-        return Gates(self.arrays["text_vectors"].shape[1], noise=self.settings.noise, reads=reads)
+        return Gates(reads=READING not in self.left_out)
 
     def _parts(self) -> list[tuple[str, type[Any], Any]]:
         """Every expert that is trained: its name here, its class and its settings."""
