@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,9 @@ from bench.errors import InputError
 from bench.language import AsksLLM, ask
 from bench.llm.contracts import Answer, ChatRequest, Failure, LanguageModel, Sampling
 from bench.llm.templates import render
+
+if TYPE_CHECKING:
+    from baselines.language.mapping import Mapping
 
 TEMPLATE = Path(__file__).with_name("zero_shot.j2")
 LENGTH = 10
@@ -88,6 +91,12 @@ class ZeroShot(AsksLLM, CatalogueScorer):
     def grounder(self) -> Grounder:
         """Finds items by title."""
         return Grounder(self.words.titles, self.arrays["title_vectors"], self.encoder, self.settings.threshold)
+
+    def mapping(self) -> Mapping:
+        """The step from text to items, to be measured alone (`bench probe mapping`)."""
+        from baselines.language.mapping import Mapping
+
+        return Mapping(self.words.titles, lambda texts: self.grounder.ground(texts)[0])
 
     def use_llm(self, llm: LanguageModel) -> None:
         """Ask this language model from now on.

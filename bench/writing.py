@@ -51,7 +51,7 @@ class Author(Protocol[Text]):
     """Who is to be written for, in which words that is asked, and what of an answer is good.
 
     A unit is the name of a user or an item. `command` is what a person types for it. Registered in the entry point group
-    `bench.authors`.
+    `bench.authors`. One that needs fitted models has a method `prepare(config, progress)`, called before anything is asked.
     """
 
     command: ClassVar[str]
@@ -119,8 +119,7 @@ def carry_out(config: WriteConfig, progress: Progress) -> dict[str, Any]:
         CheckError: the budget is used up, some requests have no answer yet, or no text at all was good; answers are kept.
     """
     kind = find_author(config.author)
-    dataset = load_dataset(config.dataset, config.data_dir, progress)
-    author = kind(dataset, kind.Settings.parse(kind.command, config.settings))
+    author = _prepared(kind, config, progress)
     with opened_for(kind.command, ("llm",), config, progress) as llm:
         assert llm is not None, "opened_for refuses a configuration that names none"
         asked = asked_digest(author, llm)
@@ -149,8 +148,7 @@ def foresee(config: WriteConfig, progress: Progress) -> dict[str, Any]:
         InputError: the configuration or the dataset is wrong, or the file's place is taken.
     """
     kind = find_author(config.author)
-    dataset = load_dataset(config.dataset, config.data_dir, progress)
-    author = kind(dataset, kind.Settings.parse(kind.command, config.settings))
+    author = _prepared(kind, config, progress)
     with opened_for(kind.command, ("llm",), config, progress, send=False) as llm:
         assert llm is not None, "opened_for refuses a configuration that names none"
         author.place(config, asked_digest(author, llm))
@@ -204,6 +202,15 @@ def asked_digest(author: Author[Any], llm: LanguageModel) -> str:
         turns = [[message.role, message.content] for message in request.messages]
         total.update(canonical_json([list(units), turns]).encode())
     return total.hexdigest()
+
+
+def _prepared(kind: type[Any], config: WriteConfig, progress: Progress) -> Any:
+    """An author with its dataset and settings, ready to be asked for its batches."""
+    dataset = load_dataset(config.dataset, config.data_dir, progress)
+    author = kind(dataset, kind.Settings.parse(kind.command, config.settings))
+    if hasattr(author, "prepare"):
+        author.prepare(config, progress)
+    return author
 
 
 def _take(author: Author[Text], units: tuple[str, ...], answer: Answer, done: Written[Text]) -> dict[str, str]:

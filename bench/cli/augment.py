@@ -1,9 +1,9 @@
-"""`bench augment`: texts that a language model writes about the items of a dataset."""
+"""`bench augment`: what a language model writes about the items of a dataset, and how it judges them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 
@@ -11,7 +11,7 @@ from bench.cli.writing import WritingFlags, write_or_plan
 
 app = App(
     name="augment",
-    help="Texts that a language model writes about items: tags, rewordings, summaries.",
+    help="What a language model says about items: tags, rewordings, summaries, judgements.",
     result_action="return_value",
 )
 
@@ -112,6 +112,47 @@ def summaries(
         Who writes and where it goes.
     """
     _write("summaries", dataset, data_dir, flags, {"batch": batch_size, "temperature": temperature})
+
+
+@app.command
+def judgements(
+    *,
+    dataset: str,
+    data_dir: Path | None = None,
+    requests: int = 6000,
+    free: Path | None = None,
+    base: Literal["mf", "sasrec"] = "mf",
+    seed: int = 0,
+    temperature: float = 0.0,
+    flags: WritingFlags | None = None,
+) -> None:
+    """Scores from 0 to 10 of 20 items for each request: what `ctrl_rec` learns from.
+
+    Requests are training templates filled with labels, and training tags; their items are the nearest by text, those of a base
+    model, and random ones. They go to OUT/judgements, and `bench run --model ctrl_rec --set judgements=FILE` reads them. Every
+    answer is cached, so the same command goes on with an interrupted one.
+
+    Parameters
+    ----------
+    dataset
+        Whose items.
+    data_dir
+        Folder with the dataset's files, where they are not in the default place.
+    requests
+        How many are judged, drawn by the seed; one question to the language model each.
+    free
+        A request set of `bench simulate` whose statements are judged as well.
+    base
+        The model whose items are among the judged: trained where needed, and kept in OUT.
+    seed
+        Seed of the draws and of the base model.
+    temperature
+        Of the answers.
+    flags
+        Who judges and where it goes.
+    """
+    settings = {"requests": requests, "free": str(free or ""), "base": base, "seed": seed, "temperature": temperature}
+    _write("judgements", dataset, data_dir, flags, settings)
 
 
 def _write(

@@ -23,6 +23,10 @@ COMMANDS = {
     "show": ("bench.cli.catalogue:show", "The card of a task, model, dataset, encoder, judge or router."),
     "score": ("bench.cli.score:score", "Compute a run's metrics again from its saved rankings, without its model."),
     "judge": ("bench.cli.judge:app", "Score a run's lists with a judge; audit judges."),
+    "curve": (
+        "bench.cli.curve:curve",
+        "Utility against compliance, over a setting that says how hard a model is steered.",
+    ),
     "compare": ("bench.cli.compare:compare", "Paired comparison of runs on the same examples."),
     "reproduce": ("bench.cli.reproduce:reproduce", "A table of the paper: measured beside published, claims tested."),
     "sweep": ("bench.cli.sweep:sweep", "A grid of runs, side by side on this machine or on a cluster."),
@@ -31,14 +35,14 @@ COMMANDS = {
     "route": ("bench.cli.route:route", "Polarity of any text: does it ask for something or refuse it?"),
     "llm": ("bench.cli.llm:app", "Language models: try one, export its requests, import its answers."),
     "cache": ("bench.cli.cache:app", "Cached answers of language models."),
-    "probe": ("bench.cli.probe:app", "What does a language model know by heart of a dataset?"),
+    "probe": ("bench.cli.probe:app", "What a language model knows by heart; how far words carry a recommender."),
     "simulate": (
         "bench.cli.simulate:simulate",
         "Requests that a language model makes up for users: mood, plot, occasion.",
     ),
     "augment": (
         "bench.cli.augment:app",
-        "Texts that a language model writes about items: tags, rewordings, summaries.",
+        "What a language model says about items: tags, rewordings, summaries, judgements.",
     ),
     "leaderboard": ("bench.cli.leaderboard:app", "The board: build it from runs, check every number of it."),
     "submit": ("bench.cli.submit:submit", "Pack a run for the board of somebody else."),

@@ -1,4 +1,4 @@
-"""transformers in this process: chat template, greedy search, sampling, beam search with log-probabilities."""
+"""transformers in this process: a model of a folder, asked through its chat template."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
-from bench.llm.contracts import Capabilities, ChatRequest, Failure, Message
-from bench.llm.failures import RequestError
-from bench.llm.local import Made
-from bench.llm.wire import Reply
+from bench.llm.causal import CausalGenerator, Made
+from bench.llm.contracts import Capabilities, ChatRequest, Message
 
 CAPABILITIES = Capabilities(n=True, logprobs=True, seed=True, beams=True)
 
@@ -42,110 +40,31 @@ class TransformersEngine:
             ) from None
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        self._tokenizer, self._model = tokenizer, model.to(self._device).eval()
-        self._longest = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
+        self._tokenizer = tokenizer
+        self._generator: CausalGenerator | None = CausalGenerator(
+            model.to(self._device).eval(), tokenizer, self._device
+        )
 
     def generate(self, requests: list[ChatRequest]) -> list[Made]:
         """See `bench.llm.local.Engine`."""
+        assert self._generator is not None, "the engine is closed"
         made: list[Made | None] = [None] * len(requests)
         prompts = [chat_prompt(self._tokenizer, request.messages) for request in requests]
-        lengths = [len(self._tokenizer(prompt, add_special_tokens=False).input_ids) for prompt in prompts]
-        fitting = []
         for place, request in enumerate(requests):
-            if lengths[place] + request.sampling.max_tokens > self._longest:
-                detail = f"prompt of {lengths[place]} and answer of {request.sampling.max_tokens} tokens exceed {self._longest}"
-                made[place] = RequestError(Failure.BAD_REQUEST, detail)
-            else:
-                fitting.append(place)
+            made[place] = self._generator.too_long(prompts[place], request.sampling)
         # Longest first: what does not fit into memory shows at once.
-        fitting.sort(key=lambda place: -lengths[place])
+        fitting = sorted((place for place, known in enumerate(made) if known is None), key=lambda at: -len(prompts[at]))
         for group in _groups(requests, fitting):
-            replies = self._fitting(requests[group[0]], [prompts[place] for place in group])
+            replies = self._generator.complete([prompts[place] for place in group], requests[group[0]].sampling)
             for place, reply in zip(group, replies, strict=True):
                 made[place] = reply
         return [reply for reply in made if reply is not None]
 
     def close(self) -> None:
         """Free the model's memory."""
-        self._model = None
+        self._generator = None
         if self._device == "cuda":
             self._torch.cuda.empty_cache()
-
-    def _fitting(self, request: ChatRequest, prompts: list[str]) -> list[Made]:
-        """Generate; on a full GPU in halves."""
-        try:
-            return self._group(request, prompts)
-        except self._torch.OutOfMemoryError:
-            self._torch.cuda.empty_cache()
-        if len(prompts) == 1:
-            return [RequestError(Failure.BAD_REQUEST, "the request does not fit into the GPU's memory")]
-        half = len(prompts) // 2
-        return self._fitting(request, prompts[:half]) + self._fitting(request, prompts[half:])
-
-    def _group(self, request: ChatRequest, prompts: list[str]) -> list[Made]:
-        torch, sampling = self._torch, request.sampling
-        coded = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(self._device)
-        options: dict[str, Any] = {
-            "max_new_tokens": sampling.max_tokens,
-            "num_return_sequences": sampling.n,
-            "pad_token_id": self._tokenizer.pad_token_id,
-            "return_dict_in_generate": True,
-            "output_scores": sampling.beams > 1,
-        }
-        if sampling.beams > 1:
-            options |= {"num_beams": sampling.beams, "do_sample": False}
-        elif sampling.temperature > 0:
-            # top_k=0 turns off a limit of 50 that transformers has by default and servers have not.
-            options |= {
-                "do_sample": True,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p or 1.0,
-                "top_k": 0,
-            }
-        else:
-            # Greedy answers are all the same: one is made.
-            options |= {"do_sample": False, "num_return_sequences": 1}
-        if sampling.stop:
-            options |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
-        with torch.inference_mode(), torch.random.fork_rng(devices=["cuda"] if self._device == "cuda" else []):
-            if sampling.seed is not None:
-                torch.manual_seed(sampling.seed)
-            out = self._model.generate(**coded, **options)
-        width = coded["input_ids"].shape[1]
-        scores = self._log_probabilities(out) if sampling.beams > 1 else None
-        per = options["num_return_sequences"]
-        replies: list[Made] = []
-        for place in range(len(prompts)):
-            rows = out.sequences[place * per : (place + 1) * per, width:].tolist()
-            prompt_tokens = int(coded["attention_mask"][place].sum())
-            own = None if scores is None else tuple(scores[place * per : (place + 1) * per])
-            replies.append(self._reply(rows * (sampling.n // per), request, prompt_tokens, own))
-        return replies
-
-    def _reply(
-        self, rows: list[list[int]], request: ChatRequest, prompt_tokens: int, scores: tuple[float, ...] | None
-    ) -> Reply:
-        ends = self._model.generation_config.eos_token_id
-        ends = set(ends) if isinstance(ends, list) else {ends}
-        texts, finish, tokens = [], [], 0
-        for row in rows:
-            length = next((place for place, token in enumerate(row) if token in ends), None)
-            kept = row if length is None else row[:length]
-            if length is None:
-                # Rows that another one's length padded out.
-                while kept and kept[-1] == self._tokenizer.pad_token_id:
-                    kept = kept[:-1]
-            text = self._tokenizer.decode(kept, skip_special_tokens=True)
-            cuts = [text.find(stop) for stop in request.sampling.stop if stop in text]
-            texts.append(text[: min(cuts)] if cuts else text)
-            finish.append("stop" if cuts or length is not None else "length")
-            tokens += len(kept)
-        return Reply(tuple(texts), tuple(finish), None, prompt_tokens, tokens, scores)
-
-    def _log_probabilities(self, out: Any) -> list[float]:
-        """Natural log-probability of each beam's tokens, summed."""
-        steps = self._model.compute_transition_scores(out.sequences, out.scores, out.beam_indices)
-        return [round(float(value), 6) for value in steps.nan_to_num(neginf=0.0).sum(dim=1)]
 
 
 def dtype_of(device: str) -> str:

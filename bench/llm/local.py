@@ -12,16 +12,14 @@ from typing import Protocol
 from bench.errors import InputError
 from bench.llm import structured
 from bench.llm.cache import Cache
+from bench.llm.causal import Made
 from bench.llm.contracts import Answer, Capabilities, ChatRequest, Failure, Identity
 from bench.llm.core import Core, Model, add_usage, read_reply
 from bench.llm.failures import RequestError
-from bench.llm.wire import Reply
 
 # Files up to this size are hashed whole; of larger ones (weights) the size and both ends.
 WHOLE_BYTES, END_BYTES = 32 << 20, 1 << 20
 _MODEL_FILES = (".json", ".txt", ".model", ".jinja", ".safetensors", ".bin", ".gguf")
-
-Made = Reply | RequestError
 
 
 class Engine(Protocol):

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from bench.cards import Settings
 from bench.errors import InputError
-from bench.llm.contracts import Capabilities, ChatRequest, Failure
+from bench.llm.causal import Made
+from bench.llm.contracts import Capabilities, ChatRequest, Failure, Sampling
 from bench.llm.failures import RequestError
 from bench.llm.hf_engine import chat_prompt, resolved
-from bench.llm.local import Made
 from bench.llm.wire import Reply
 
 CAPABILITIES = Capabilities(json_schema=True, n=True, logprobs=True, seed=True, beams=True)
@@ -55,18 +55,27 @@ class VllmEngine:
         folder: model in Hugging Face's format.
         dtype: name of a torch dtype, or "auto" for that of the checkpoint.
         options: what is not given is left to vLLM.
+        trust_remote_code: run Python code that comes with the model.
 
     Raises:
-        InputError: vLLM does not load the model.
+        InputError: vLLM is not installed, or does not load the model.
     """
 
-    def __init__(self, folder: Path, dtype: str, options: EngineOptions) -> None:
-        from vllm import LLM
+    def __init__(self, folder: Path, dtype: str, options: EngineOptions, *, trust_remote_code: bool = False) -> None:
+        try:
+            from vllm import LLM
+        except ImportError:
+            raise InputError("this needs vllm, which is not installed (pip install 'promptrec-bench[vllm]').") from None
 
         given = options.model_dump(exclude_unset=True)
         try:
             self._llm: Any = LLM(
-                model=str(folder), dtype=dtype, enable_prefix_caching=True, disable_log_stats=True, **given
+                model=str(folder),
+                dtype=dtype,
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                trust_remote_code=trust_remote_code,
+                **given,
             )
         except Exception as error:
             raise InputError(f"vLLM does not load {folder}: {' '.join(str(error).split())[:300]}") from None
@@ -89,8 +98,14 @@ class VllmEngine:
             ):
                 made[place] = reply
         for place in beams:
-            made[place] = self._searched(requests[place], prompts[place])
+            made[place] = self._searched(requests[place].sampling, prompts[place])
         return [reply for reply in made if reply is not None]
+
+    def search(self, prompts: list[str], sampling: Sampling) -> list[Reply]:
+        """The beams of texts that are to be gone on from as they are, without a chat template."""
+        return [
+            self._searched(sampling, self._tokenizer(prompt, add_special_tokens=False).input_ids) for prompt in prompts
+        ]
 
     def close(self) -> None:
         """Let the engine go; its worker processes end with it."""
@@ -139,10 +154,9 @@ class VllmEngine:
             )
         return replies
 
-    def _searched(self, request: ChatRequest, tokens: list[int]) -> Reply:
+    def _searched(self, sampling: Sampling, tokens: list[int]) -> Reply:
         from vllm.sampling_params import BeamSearchParams
 
-        sampling = request.sampling
         parameters = BeamSearchParams(beam_width=sampling.beams, max_tokens=sampling.max_tokens)
         (out,) = self._llm.beam_search([{"prompt_token_ids": tokens}], parameters)
         found = out.sequences[: sampling.n]

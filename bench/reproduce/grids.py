@@ -35,7 +35,8 @@ class Row:
 
     `label` is the paper's name of the model (the key of its published values), `model` ours, `told` what the model is
     told beyond the history, `base` the model that is trained underneath and shared with other rows, `llm` the language
-    model that it asks, as given to `--llm`.
+    model that it asks, as given to `--llm`. `gpu` is how many GiB of a GPU's memory its model needs, 0 for none: without a
+    GPU the row keeps its published values.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
     base: str | None = None
     llm: str | None = None
+    gpu: int = 0
 
     @property
     def key(self) -> str:
@@ -147,8 +149,23 @@ def _ablation(tasks: tuple[str, ...], variants: dict[str, dict[str, Any]]) -> tu
 
 
 def _generators() -> tuple[Row, ...]:
-    names = ("Qwen2.5-7B", "Llama-2-7b", "DeepSeek-V3", "GPT-5.2", "RecGPT-7B", "RecLM-gen")
-    return (*(Row(name, None) for name in names), *(dpr(backbone) for backbone in BACKBONES))
+    names = ("Qwen2.5-7B", "Llama-2-7b", "DeepSeek-V3", "GPT-5.2")
+    return (
+        *(Row(name, None) for name in names),
+        Row("RecGPT-7B", "recgpt", None, "prompt", gpu=24),
+        # The paper does not say whether its RecLM-gen had the second stage.
+        Row("RecLM-gen", "reclm_gen", None, "prompt", base="sasrec", gpu=24),
+        Row("RecLM-gen + RL", "reclm_gen", None, "prompt", settings={"stage": "rl"}, base="sasrec", gpu=40),
+        Row(
+            "RecLM-gen, small, from scratch",
+            "reclm_gen",
+            None,
+            "prompt",
+            settings={"base_model": "small"},
+            base="sasrec",
+        ),
+        *(dpr(backbone) for backbone in BACKBONES),
+    )
 
 
 def _recommending(llm: str) -> tuple[Row, ...]:
@@ -235,7 +252,8 @@ GRIDS: dict[str, Grid] = {
             _generators(),
             metrics=("recall@10", "ndcg@10"),
             asking=_recommending,
-            note="Measured language models: `list` is one greedy list of ten titles, `beams` are ten beams of one title each "
+            note="RecGPT and RecLM-gen have seven billion weights and are measured where there is a GPU; a RecLM-gen of a few "
+            "million weights, trained from scratch, stands beside them. Measured language models: `list` is one greedy list of ten titles, `beams` are ten beams of one title each "
             "(the paper's decoder), which only engines in this process can search. The paper asked DeepSeek-V3 and GPT-5.2 "
             "for 1,000 users (`--limit 1000`).",
         ),

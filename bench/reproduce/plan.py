@@ -13,7 +13,7 @@ from bench.reproduce import asking, estimate, grids, judged
 from bench.reproduce.estimate import Guess, Timings
 from bench.reproduce.grids import CONDITIONS, Grid, Row
 from bench.runs import JOURNAL, Run, finished
-from bench.store import Wanted
+from bench.store import Wanted, resolve_device
 
 Status = Literal["done", "begun", "new", "not available", "wrong"]
 
@@ -143,6 +143,11 @@ class Planner:
             if name not in registry.names(kind):
                 reason = f"no such {registry.singular(kind)} is registered"
                 return Cell(row, task, condition, seed, None, "not available", reason)
+        if row.gpu and resolve_device(self.options.device) != "cuda":
+            reason = (
+                f"needs a GPU with {row.gpu} GiB; there, by estimate, {estimate.on_gpu(row.model or '', row.settings)}"
+            )
+            return Cell(row, task, condition, seed, None, "not available", reason)
         try:
             llm = None if row.llm is None else self._llms[row.llm]
             plan = runner.make_plan(self.config(row, task, condition, seed), self.progress, llm, self.dataset)
