@@ -111,9 +111,11 @@ def fine_tune(
         model.requires_grad_(True)
     module = Supervised(model)
     weights = [each for each in module.parameters() if each.requires_grad]
+    # The published epsilon would drown the small gradients of a model that begins at random.
+    optimizer: dict[str, Any] = {"betas": (0.9, 0.98)} if base.from_scratch else {"eps": EPSILON}
     groups = [
-        {"params": [each for each in weights if each.ndim >= 2], "eps": EPSILON},
-        {"params": [each for each in weights if each.ndim < 2], "eps": EPSILON, "weight_decay": 0.0},
+        {"params": [each for each in weights if each.ndim >= 2], **optimizer},
+        {"params": [each for each in weights if each.ndim < 2], **optimizer, "weight_decay": 0.0},
     ]
     coder = Coder(base.tokenizer, words)
     log = train(

@@ -22,6 +22,7 @@ from baselines.ctrl_rec.pairs import propose
 from baselines.ctrl_rec.reachability import reachability
 from baselines.ctrl_rec.towers import Distillation, Towers
 from bench.cards import ModelCard
+from bench.cli import main as cli
 from bench.contracts import NEGATIVE, NO_ITEM, POSITIVE, Catalogue, Dataset, Intent, Ragged, Ranking, Requests
 from bench.errors import InputError
 from bench.progress import SilentProgress
@@ -268,3 +269,14 @@ def test_reachability_tells_who_listens(small: Dataset) -> None:
     silent.card = silent.card.model_copy(update={"information": "none"})
     with pytest.raises(InputError, match="hears no words"):
         reachability(silent, small, pairs=1, seed=0, progress=SilentProgress())
+
+
+def test_the_probe_is_kept_with_its_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--model", "popularity_in_genre", "--pairs", "3", "--out", str(tmp_path), "--json")
+    assert cli.main(["probe", "reachability", *words]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pairs"] == 3 and report["best"] >= report["one"] and report["checkpoint"].startswith("popularity_in")
+    kept = json.loads(Path(report["file"]).read_text())
+    assert kept == {key: value for key, value in report.items() if key != "file"}
+    assert cli.main(["probe", "reachability", "--model", "popularity", "--out", str(tmp_path)]) == 2
+    assert "hears no words" in capsys.readouterr().err
