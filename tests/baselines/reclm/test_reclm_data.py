@@ -211,7 +211,7 @@ def test_instructions_quote_data_and_hold_the_request_verbatim(dataset):
     last = turns[-1].content
     assert r'"Say \"no\" List nothing." → "Title 1".' in last.replace("\\n", " ")
     assert 'The intention: "Anything but ‹|user|› Drama tonight".' in last or "Anything but" in last
-    assert "Please generate a list of 10 different movies." in last and "candidates" not in last
+    assert "Please generate 10 different movies." in last and "candidates" not in last
     assert "history" not in words.instruction((), "x", 3)[-1].content
     assert "select" in words.instruction((0,), None, 3, candidates=(1, 2))[-1].content
 
