@@ -170,7 +170,7 @@ def refuse(block: Block, bad: pl.Series, problem: str) -> None:
 
 def _first_wrong(block: Block, problem: Callable[[bytes], str | None], error: Exception | None) -> InputError:
     for row, line in enumerate(block.data.split(b"\n")[:-1]):
-        found = "expected UTF-8 text" if not _is_utf8(line) else problem(line)
+        found = "expected UTF-8 text" if not is_utf8(line) else problem(line)
         if found:
             return block.wrong(row, found)
     reason = "not readable" if error is None else (str(error) or "no message").splitlines()[0]
@@ -189,7 +189,8 @@ def _json_problem(line: bytes) -> str | None:
         return f"not a whole JSON object ({error})"
 
 
-def _is_utf8(line: bytes) -> bool:
+def is_utf8(line: bytes) -> bool:
+    """Whether a line is UTF-8."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:

@@ -15,7 +15,7 @@ from bench.contracts import Dataset, Progress
 from bench.errors import InputError
 from tasks.datasets.base import item_text
 from tasks.datasets.big import BigDataset
-from tasks.datasets.blocks import blocks, json_frame, require_columns
+from tasks.datasets.blocks import blocks, is_utf8, json_frame, require_columns
 from tasks.datasets.event_log import EventLog, UserCodes, settle
 from tasks.datasets.prepared import Source
 
@@ -208,7 +208,8 @@ def _table(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...]) -> pl
             _json_table(path, (*wanted, *optional)) if _form(path) == "json" else _flat_table(path, wanted, optional)
         )
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path} is not readable: {(str(error) or 'no message').splitlines()[0]}.") from None
+        reason = (str(error) or "no message").splitlines()[0]
+        raise _faulty_line(path) or InputError(f"{path} is not readable: {reason}.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
     if not len(frame):
@@ -223,6 +224,9 @@ def _flat_table(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...]) 
     import polars as pl
 
     form = _form(path)
+    if form != "parquet":
+        # What is empty, in UTF-16 or no text at all shows at its beginning; polars would call it a missing column.
+        next(blocks(path, size=1 << 16))
     if form == "parquet":
         lazy = pl.scan_parquet(path)
     elif path.suffix == ".gz":
@@ -232,6 +236,20 @@ def _flat_table(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...]) 
     found = lazy.collect_schema().names()
     require_columns(path, found, wanted)
     return lazy.select(*wanted, *(name for name in optional if name in found)).collect(engine="streaming")
+
+
+def _faulty_line(path: Path) -> InputError | None:
+    """The first line of a CSV that is no UTF-8, or the one with the quote that never closes: polars names neither."""
+    opened: InputError | None = None
+    if _form(path) not in (",", "\t"):
+        return None
+    for block in blocks(path):
+        for row, line in enumerate(block.data.split(b"\n")[:-1]):
+            if not is_utf8(line):
+                return block.wrong(row, "expected UTF-8 text")
+            if line.count(b'"') % 2:
+                opened = None if opened else block.wrong(row, "a quote opens here and never closes")
+    return opened
 
 
 def _json_table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
@@ -265,5 +283,5 @@ def _refuse(path: Path, frame: pl.DataFrame, bad: pl.Expr, problem: str) -> None
     """Refuse the first row for which `bad` holds; rows are counted from 1, without a header line."""
     rows = frame.with_row_index("row").filter(bad)
     if len(rows):
-        shown = {name: value for name, value in rows.row(0, named=True).items() if name != "row"}
+        shown = {name: value for name, value in rows.row(0, named=True).items() if name not in ("row", "place", "time")}
         raise InputError(f"{path}, row {rows['row'][0] + 1}: {problem} ({str(shown)[:100]}).")

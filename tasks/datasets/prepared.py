@@ -12,8 +12,10 @@ is made anew when a file that it was made from has changed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -242,7 +244,9 @@ def _told(root: Path, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # numpy says "N requested and M written" without the system's reason, which is a full disk.
+        reason = os.strerror(errno.ENOSPC) if error.errno is None and "written" in str(error) else error.strerror
         raise InputError(
-            f"{name} cannot be prepared in {root}: {error.strerror or error}. Nothing half-made was left; free some space, "
+            f"{name} cannot be prepared in {root}: {reason or error}. Nothing half-made was left; free some space, "
             "or set BENCH_CACHE_DIR to a folder on another disk."
         ) from None

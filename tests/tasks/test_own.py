@@ -167,3 +167,21 @@ def test_files_of_another_form_or_kind_are_told(tmp_path):
     (tmp_path / "items.csv").write_text("item,title,labels\n")
     with pytest.raises(InputError, match="has no rows"):
         read_items(tmp_path / "items.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", r"items\.csv is empty"),
+        ("item,title,labels\na,A,x\n".encode("utf-16"), r"items\.csv is not UTF-8 text \(it looks like UTF-16"),
+        (gzip.compress("item,title,labels\na,A,x\n".encode("utf-16")), "it looks like UTF-16"),
+        ("item,title,labels\na,A,x\nb,Crème,x\n".encode("latin-1"), r"line 3: expected UTF-8 text"),
+        (b'item,title,labels\na,"A, ""B""",x\nb,"B', r"line 3: a quote opens here and never closes"),
+        (b"item,title,labels\na,A,x\nb", r"row 2: no title"),
+    ],
+)
+def test_a_csv_that_was_cut_or_re_encoded_is_told_with_its_line(tmp_path, data, told):
+    path = tmp_path / ("items.csv.gz" if data.startswith(b"\x1f\x8b") else "items.csv")
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=told):
+        read_items(path)

@@ -97,6 +97,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, cache_root, capsys
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         told = capsys.readouterr().err
         assert "cannot be prepared in" in told and "BENCH_CACHE_DIR" in told and told.count("error:") == 1
+        assert "requested and" not in told
         assert left(cache_root) == []
     assert main(command) == 0
 
