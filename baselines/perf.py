@@ -18,6 +18,7 @@ from baselines.sequential import SequentialRecommender
 from bench.cards import DatasetCard
 from bench.contracts import Catalogue, Dataset, Ragged, Requests
 from bench.errors import InputError
+from bench.precision import Precision
 
 USERS, ITEMS, EVENTS = 6_040, 3_666, 1_000_000
 DIM, LAYERS, HEADS, LENGTH, BATCH = 64, 2, 2, 200, 128
@@ -40,7 +41,13 @@ def synthetic_log(seed: int = 0) -> Dataset:
 
 
 def train(
-    *, seconds: float = 20.0, rounds: int = 5, full: bool = False, backbone: str = "sasrec", length: int = LENGTH
+    *,
+    seconds: float = 20.0,
+    rounds: int = 5,
+    full: bool = False,
+    backbone: str = "sasrec",
+    length: int = LENGTH,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Positions (targets in the loss) per second of a backbone's training, against the GEMM floor of SASRec's shape.
 
@@ -53,6 +60,7 @@ def train(
         full: only full windows of 201 events, so that ours too has 128 x 200 targets a step and no short row.
         backbone: which one: sasrec, gru4rec or bert4rec, with its default settings.
         length: newest events of a history; the floor stays at 200.
+        precision: of the products with the catalogue; the floor stays at fp32.
 
     Raises:
         InputError: no such backbone.
@@ -74,6 +82,7 @@ def train(
     if not issubclass(kind, SequentialRecommender):
         raise InputError(f"{backbone} is no backbone: give sasrec, gru4rec or bert4rec.")
     net = kind(kind.Settings.parse(backbone, {"length": length})).build(ITEMS).train()
+    net.precision = precision
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     rng = np.random.default_rng(0)
     windows = cut_windows(events, net.length, rng)

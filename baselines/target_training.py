@@ -115,6 +115,7 @@ class TargetStage:
     def run(self, epochs: int, context: FitContext) -> list[dict[str, float]]:
         """Train, and leave the epoch with the best mean validation NDCG@10 of SEQ, POS and NEG in the network."""
         s = self.settings
+        self.backbone.precision = context.precision
         self.held_out = self._held_out(named_generator(context.seed, self.name, "validation"))
         return Loop(
             self.name,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bench import cards
 from bench.cards import DatasetCard, EncoderCard, JudgeCard, ModelCard, RouterCard, TaskCard
+from bench.precision import Precision
 
 if TYPE_CHECKING:
     from bench.llm.contracts import LanguageModel
@@ -232,10 +233,11 @@ class Progress(Protocol):
 
 
 class FitContext(Protocol):
-    """What the harness lends to `fit`: the seed, the device, progress, a scratch folder and already fitted models."""
+    """What the harness lends to `fit`: seed, device, precision, progress, a scratch folder and already fitted models."""
 
     seed: int
     device: str
+    precision: Precision
     progress: Progress
 
     @property

@@ -49,7 +49,7 @@ def rank_missing(
     took = {"fit_seconds": checkpoint.fit_seconds, **footprint.of_checkpoint(store.root / checkpoint.key)}
     if llm is None:
         took |= _request_latency(plan, model, shown, todo[0])
-    writer.add("fitted", key=checkpoint.key, device=device, gpu=gpu, **took)
+    writer.add("fitted", key=checkpoint.key, device=device, gpu=gpu, precision=checkpoint.precision, **took)
     advance = progress.track(f"ranking {plan.config.model}", len(examples))
     advance(len(examples) - sum(stop - start for start, stop in todo))
     for start, stop in todo:

@@ -23,6 +23,7 @@ from bench.contracts import Dataset, FitContext, Progress, Recommender
 from bench.errors import CheckError, InputError
 from bench.identity import digest
 from bench.locks import file_lock
+from bench.precision import Precision, resolve_precision
 from bench.progress import RichProgress
 
 MARKER = "model.json"
@@ -56,6 +57,8 @@ class Checkpoint(BaseModel):
     key: str
     built_on: list[BuiltOn] = []
     fit_seconds: float
+    # None in checkpoints of a time when it was not kept: they are fp32.
+    precision: Precision | None = None
     files: dict[str, str]
 
 
@@ -98,6 +101,7 @@ class Context:
     progress: Progress
     scratch_folder: Path
     store: Store
+    precision: Precision
     refit: bool = False
     built_on: list[BuiltOn] = field(default_factory=list)
     seconds_of_others: float = 0.0
@@ -182,7 +186,8 @@ class Store:
 
     def context(self, wanted: Wanted, progress: Progress, refit: bool = False) -> Context:
         """What to hand to `fit` of the wanted model."""
-        return Context(wanted.seed, wanted.device, progress, self.root / f"{wanted.key}.partial", self, refit)
+        scratch, precision = self.root / f"{wanted.key}.partial", resolve_precision(wanted.device)
+        return Context(wanted.seed, wanted.device, progress, scratch, self, precision, refit)
 
     def _usable(self, wanted: Wanted, progress: Progress) -> Checkpoint | None:
         """The complete checkpoint, or None where there is none or what it was built on has a newer version by now."""
@@ -243,6 +248,7 @@ class Store:
             key=wanted.key,
             built_on=context.built_on,
             fit_seconds=round(seconds, 3),
+            precision=context.precision,
             files={path.relative_to(saving).as_posix(): sha256_of(path) for path in _files(saving)},
         )
         atomic_write(saving / MARKER, checkpoint.model_dump_json(indent=2) + "\n")

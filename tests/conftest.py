@@ -9,12 +9,15 @@ from typing import Any
 
 # Tests run side by side, one thread each: two-threaded products that share two cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The same numbers whatever the processor; what bf16 changes has tests of its own.
+os.environ.setdefault("BENCH_PRECISION", "fp32")
 
 import numpy as np
 import pytest
 
 from bench.cards import DatasetCard
 from bench.contracts import Catalogue, Dataset, Ragged, Recommender
+from bench.precision import resolve_precision
 from bench.progress import SilentProgress
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -52,6 +55,7 @@ class ScratchContext:
 
     def __init__(self, scratch: Path, seed: int = 0, device: str = "cpu") -> None:
         self.scratch, self.seed, self.device, self.progress = scratch, seed, device, SilentProgress()
+        self.precision = resolve_precision(device)
         scratch.mkdir(parents=True, exist_ok=True)
 
     def fitted(self, name: str, dataset: Dataset, settings: dict[str, Any]) -> Recommender:

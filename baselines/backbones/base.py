@@ -13,6 +13,7 @@ from baselines.backbones.batches import Windows, padded
 from baselines.backbones.sampled_softmax import negatives_for, sampled_cross_entropy
 from baselines.backbones.softmax import catalogue_cross_entropy
 from bench.contracts import Longs, Ragged
+from bench.precision import Precision
 
 # Slots (histories x longest) encoded at once: large enough for the processor, small enough to stay below 100 MB.
 SLOTS = 1 << 15
@@ -39,6 +40,8 @@ class Backbone(nn.Module):
     table: nn.Parameter
     # The model's setting (`sampled_softmax.negatives_for`).
     negatives: int | None = None
+    # In what the logits are multiplied out; training sets it (`bench.precision`).
+    precision: Precision = "fp32"
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -91,7 +94,8 @@ class Backbone(nn.Module):
         count = negatives_for(self.negatives, len(self.table))
         if count:
             return sampled_cross_entropy(h, self.table, targets, count, owner=owner, weight=weight)
-        return catalogue_cross_entropy(h, self.table, targets, owner=owner, weight=weight)
+        half = self.precision == "bf16"
+        return catalogue_cross_entropy(h, self.table, targets, owner=owner, weight=weight, half=half)
 
     def part(self, step: Any, rows: Longs) -> Any:
         """The given windows of a step of Stage 1."""

@@ -45,6 +45,7 @@ def train_further(
     """Train `net` on its own objective over the train slice; leaves its best epoch's weights in it and returns the log."""
     events = dataset.train_events()
     validation = Validation(dataset)
+    net.precision = context.precision
 
     def batches(epoch: int, rng: np.random.Generator) -> Steps:
         windows = cut_windows(events, net.length, rng)

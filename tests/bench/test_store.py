@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench.errors import CheckError, InputError
+from bench.precision import resolve_precision
 from bench.progress import SilentProgress
 from bench.store import MARKER, Store, resolve_device
 
@@ -148,3 +149,25 @@ def test_the_device_is_found_without_torch_where_there_is_no_gpu():
     script = "from bench.store import resolve_device; import sys; resolve_device('cpu'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
     assert resolve_device("cpu") == "cpu"
+
+
+def test_a_checkpoint_says_in_which_precision_it_was_trained(plugins, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_PRECISION", "bf16")
+    _, checkpoint = fitted(Store(tmp_path), tiny)
+    assert checkpoint.precision == json.loads((tmp_path / checkpoint.key / MARKER).read_text())["precision"] == "bf16"
+    monkeypatch.setenv("BENCH_PRECISION", "fp32")
+    assert fitted(Store(tmp_path), tiny)[1] == checkpoint and plugins.Plain.fits == 1
+    monkeypatch.setenv("BENCH_PRECISION", "fp16")
+    with pytest.raises(InputError, match="BENCH_PRECISION=fp16: give fp32 or bf16"):
+        fitted(Store(tmp_path), tiny, seed=1)
+
+
+def test_the_precision_is_single_where_bfloat16_would_be_emulated(monkeypatch):
+    import torch
+
+    monkeypatch.delenv("BENCH_PRECISION", raising=False)
+    for native, found in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
+        assert resolve_precision("cpu") == resolve_precision("cuda:0") == found
