@@ -50,6 +50,8 @@ def packaged_minilm() -> tuple[Any, Any]:
     from safetensors.torch import load_file
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+    from baselines.packed_linear import pack_linears
+
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
         unk_token="[UNK]",
@@ -63,6 +65,7 @@ def packaged_minilm() -> tuple[Any, Any]:
     weights = load_file(folder / "model.safetensors")
     unused = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
     model.load_state_dict({name: values for name, values in weights.items() if name not in unused})
+    pack_linears(model)
     return tokenizer, model.eval()
 
 
