@@ -19,16 +19,25 @@ from typing import Any
 import numpy as np
 
 from baselines.item_index import ItemIndex, Kind, recall
+from baselines.scale_figure import draw
 from bench.atomic import atomic_write
 from bench.contracts import Ragged, Requests
 from bench.llm.perf import measure, server
+from bench.provenance import hardware
 
 DIM, LENGTH, ITEMS, EVENTS = 64, 50, 3_666, 20_000
 # The catalogue of MIND after its 20-core.
 MIND_ITEMS, MIND_LENGTH = 21_901, 47
 QUERIES, BATCH = 256, 512
 EVERY_EVENT, EVERY_CATALOGUE = (25_000, 50_000, 100_000), (3_666, 10_000, 30_000)
-MORE_EVENTS, MORE_ITEMS, MORE_CATALOGUES = (1_000_000, 3_000_000), (100_000,), (300_000, 1_000_000)
+MORE_EVENTS, MORE_ITEMS, MORE_CATALOGUES = (300_000, 1_000_000), (100_000,), (300_000, 1_000_000)
+EVERY_USERS, MORE_USERS, EVERY_REQUESTS = (500, 1_000, 2_000), (20_000, 265_000), (1_000, 2_000, 4_000)
+# Sizes of catalogues that are searched, with and without `full`. A graph of a million nodes takes many minutes to build.
+SEARCHED: dict[Kind, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "flat": ((30_000, 100_000), (1_000_000, 3_000_000, 10_000_000)),
+    "ivf": ((30_000, 100_000), (1_000_000, 3_000_000, 10_000_000)),
+    "hnsw": ((30_000,), (100_000, 300_000)),
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,9 @@ def scale(
     Args:
         seconds: not used.
         rounds: not used.
-        full: also the large points (up to three million events, items and 265,000 users), which take about half an hour.
-        out: path without its ending, of the JSON and of the table in Markdown that are written.
+        full: also the large points (up to a million events, ten million items, 265,000 users; 8 GiB of memory), which take
+            about a quarter of an hour of one core.
+        out: path without its ending, of the JSON, of the table in Markdown and of the figure (SVG) that are written.
 
     Returns:
         Core seconds and MiB of every point. `growth` is the exponent of the last step: 1 is linear.
@@ -62,10 +72,12 @@ def scale(
     for before, row in zip([{}, *rows], rows, strict=False):
         if (before.get("axis"), before.get("way")) == (row["axis"], row["way"]):
             row["growth"] = float(np.log(row["seconds"] / before["seconds"]) / np.log(row["size"] / before["size"]))
-    atomic_write(Path(f"{out}.json"), json.dumps({"rows": rows}, indent=2) + "\n")
+    machine = hardware()
+    atomic_write(Path(f"{out}.json"), json.dumps({"hardware": machine, "rows": rows}, indent=2) + "\n")
     atomic_write(Path(f"{out}.md"), markdown(rows))
+    atomic_write(Path(f"{out}.svg"), draw(rows, machine["cpu"] or "unknown processor"))
     told = {f"{row['axis']} {row['size']:,} ({row['way']}), {name}": row[name] for row in rows for name in _shown(row)}
-    return {**told, "written": f"{out}.json, {out}.md"}
+    return {**told, "written": f"{out}.json, {out}.md, {out}.svg"}
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -93,15 +105,12 @@ def _points(full: bool, url: str) -> Iterator[Point]:
         yield Point("items, training", "full softmax", items, lambda n=items: _epoch(EVENTS, n, 0))
     for items in EVERY_CATALOGUE[1:] + (MORE_ITEMS + MORE_CATALOGUES if full else ()):
         yield Point("items, training", "8,192 negatives", items, lambda n=items: _epoch(EVENTS, n, 8_192))
-    for users in (500, 1_000, 2_000, *((265_000,) if full else ())):
+    for users in EVERY_USERS + (MORE_USERS if full else ()):
         yield Point("users", f"evaluation over {MIND_ITEMS:,} items", users, lambda n=users: _evaluation(n))
-    kinds: tuple[Kind, ...] = ("flat", "ivf", "hnsw")
-    for kind in kinds:
-        for items in (30_000, 100_000, *((1_000_000, 3_000_000) if full else ())):
-            # A graph of millions of nodes takes an hour to build.
-            if kind != "hnsw" or items <= (1_000_000 if full else 30_000):
-                yield Point("items, retrieval", kind, items, lambda n=items, kind=kind: _retrieval(n, kind))
-    for requests in (1_000, 2_000, 4_000):
+    for kind, (few, more) in SEARCHED.items():
+        for items in few + (more if full else ()):
+            yield Point("items, retrieval", kind, items, lambda n=items, kind=kind: _retrieval(n, kind))
+    for requests in EVERY_REQUESTS:
         yield Point("requests", "to a language model", requests, lambda n=requests: _asking(url, n))
 
 

@@ -10,16 +10,15 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import registry, svg
 from bench.atomic import atomic_write
 from bench.contracts import Progress
 from bench.errors import CheckError, InputError, unknown_name
 from bench.identity import digest
-from bench.reproduce.figure import COLOURS, FAINT, GRID, INK, axis
+from bench.reproduce.figure import COLOURS
 from bench.runner import TASK_PREFIX, RunConfig, execute
 from bench.scoring import load_dataset
 
@@ -125,7 +124,7 @@ def as_dict(curve: Curve) -> dict[str, Any]:
 
 def draw(curve: Curve) -> str:
     """The curve as a static SVG: compliance to the right, utility upwards, a value beside each point, intervals as thin lines."""
-    step, top = axis(max(max(p.utility.high or 0.0, p.utility.value) for p in curve.points))
+    step, top = svg.axis(max(max(p.utility.high or 0.0, p.utility.value) for p in curve.points))
     width, height = LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM
 
     def x(share: float) -> float:
@@ -134,42 +133,35 @@ def draw(curve: Curve) -> str:
     def y(value: float) -> float:
         return TOP + HEIGHT * (1 - value / top)
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="Helvetica, Arial, sans-serif" font-size="11" role="img">',
-        f"<title>{escape(curve.title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        _text(LEFT, 24, curve.title, size=13),
-    ]
+    parts = [svg.text(LEFT, 24, curve.title, size=13)]
     for place in range(6):
         parts += [
-            _line(x(place / 5), TOP, x(place / 5), TOP + HEIGHT, GRID),
-            _text(x(place / 5), TOP + HEIGHT + 16, f"{place / 5:g}", "middle", FAINT),
+            svg.line(x(place / 5), TOP, x(place / 5), TOP + HEIGHT, svg.GRID),
+            svg.text(x(place / 5), TOP + HEIGHT + 16, f"{place / 5:g}", anchor="middle", colour=svg.FAINT),
         ]
     for place in range(round(top / step) + 1):
         at = y(place * step)
         parts += [
-            _line(LEFT, at, LEFT + WIDTH, at, GRID),
-            _text(LEFT - 8, at + 4, f"{place * step:g}", "end", FAINT),
+            svg.line(LEFT, at, LEFT + WIDTH, at, svg.GRID),
+            svg.text(LEFT - 8, at + 4, f"{place * step:g}", anchor="end", colour=svg.FAINT),
         ]
     name = curve.utility.replace("ndcg", "NDCG").replace("recall", "Recall")
     parts += [
-        _text(LEFT + WIDTH / 2, TOP + HEIGHT + 38, "share of the top ten that complies", "middle"),
-        _text(LEFT - 44, TOP - 12, name),
+        svg.text(LEFT + WIDTH / 2, TOP + HEIGHT + 38, "share of the top ten that complies", anchor="middle"),
+        svg.text(LEFT - 44, TOP - 12, name),
     ]
-    colour = COLOURS.get(curve.condition, INK)
-    path = " ".join(f"{x(p.compliance.value):.1f},{y(p.utility.value):.1f}" for p in curve.points)
-    parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.4"/>')
+    colour = COLOURS.get(curve.condition, svg.INK)
+    parts.append(svg.path([(x(p.compliance.value), y(p.utility.value)) for p in curve.points], colour))
     for place, point in enumerate(curve.points):
         at, up = x(point.compliance.value), y(point.utility.value)
         if point.utility.low is not None and point.utility.high is not None:
-            parts.append(_line(at, y(point.utility.low), at, y(point.utility.high), colour))
+            parts.append(svg.line(at, y(point.utility.low), at, y(point.utility.high), colour))
         if point.compliance.low is not None and point.compliance.high is not None:
-            parts.append(_line(x(point.compliance.low), up, x(point.compliance.high), up, colour))
-        parts.append(f'<circle cx="{at:.1f}" cy="{up:.1f}" r="3.2" fill="{colour}"/>')
+            parts.append(svg.line(x(point.compliance.low), up, x(point.compliance.high), up, colour))
+        parts.append(svg.dot(at, up, colour, 3.2))
         # Above and below by turns: neighbours often lie close together.
-        parts.append(_text(at + 6, up + (14 if place % 2 else -6), point.value))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+        parts.append(svg.text(at + 6, up + (14 if place % 2 else -6), point.value))
+    return svg.document(width, height, curve.title, parts)
 
 
 def _measured(metrics: dict[str, Any], name: str) -> Measured:
@@ -201,13 +193,3 @@ def _as_csv(curve: Curve) -> str:
         ends = [end for m in (point.utility, point.compliance) for end in (m.value, m.low, m.high)]
         writer.writerow([point.value, *("" if end is None else f"{end:.6f}" for end in ends), point.run])
     return stream.getvalue()
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", colour: str = INK, size: int = 11) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}">{escape(text)}</text>'
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="1"/>'

@@ -1,7 +1,7 @@
 """A dot chart of measured against published values as static SVG: a panel for each backbone, task and window.
 
-Written by hand, since a chart of dots needs no plotting library. A line is a model; a diamond is the published value
-(corrected where it is an erratum), a dot a measured one with its 95 % interval, coloured by what the model was told.
+A line is a model; a diamond is the published value (corrected where it is an erratum), a dot a measured one with its 95 %
+interval, coloured by what the model was told.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench import svg
 from bench.reproduce.grids import shown
 
 if TYPE_CHECKING:
     from bench.reproduce.report import Entry, Place, Report
 
-# Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 COLOURS = {
     "none": "#444444",
-    "oracle": "#CC79A7",
-    "genre": "#0072B2",
-    "genres": "#D55E00",
-    "tag": "#009E73",
-    "free": "#0072B2",
+    "oracle": svg.PURPLE,
+    "genre": svg.BLUE,
+    "genres": svg.VERMILION,
+    "tag": svg.GREEN,
+    "free": svg.BLUE,
 }
 LEGEND = {
     "none": "history",
@@ -34,7 +33,6 @@ LEGEND = {
     "tag": "tag",
     "free": "free words",
 }
-INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
 TASKS = {"seq": "SEQ", "pos": "POS", "neg": "NEG", "nuanced": "Nuanced"}
 BACKBONES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
 
@@ -132,32 +130,25 @@ def render(title: str, panels: list[Panel]) -> str:
     heights = [max(panel.height for panel in row) for row in rows]
     height = TOP + sum(heights) + 8
     used = {condition for panel in panels for line in panel.lines for condition in line.measured}
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="Helvetica, Arial, sans-serif" font-size="11" role="img">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        _text(SIDE, 24, title, size=14, weight="bold"),
-        *_legend(used),
-    ]
+    parts = [svg.text(SIDE, 24, title, size=14, bold=True), *_legend(used)]
     y = TOP
     for row, tall in zip(rows, heights, strict=True):
         for place, panel in enumerate(row):
             parts += _panel(panel, SIDE + place * (labels + PLOT + GAP) + labels, y)
         y += tall
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return svg.document(width, height, title, parts)
 
 
 def _legend(used: set[str]) -> list[str]:
     x, y = SIDE + 6.0, 46
-    parts = [_diamond(x, y), _text(x + 10, y + 4, "published")]
+    parts = [_diamond(x, y), svg.text(x + 10, y + 4, "published")]
     x += 84
     for condition, colour in COLOURS.items():
         if condition in used:
             name = LEGEND[condition]
             parts += [
-                _dot(x, y, colour),
-                _text(x + 9, y + 4, f"measured, {name}" if condition != "none" else "measured"),
+                svg.dot(x, y, colour),
+                svg.text(x + 9, y + 4, f"measured, {name}" if condition != "none" else "measured"),
             ]
             x += 30 + 6.2 * len(f"measured, {name}" if condition != "none" else "measured")
     return parts
@@ -168,18 +159,18 @@ def _panel(panel: Panel, left: int, y: int) -> list[str]:
     bottom = top + LINE * len(panel.lines)
     ends = [line.published for line in panel.lines if line.published is not None]
     ends += [end for line in panel.lines for value in line.measured.values() for end in value if end is not None]
-    step, last = axis(max(ends, default=1.0))
+    step, last = svg.axis(max(ends, default=1.0))
     scale = PLOT / last
 
-    parts = [_text(left, y + 16, panel.title, weight="bold")]
+    parts = [svg.text(left, y + 16, panel.title, bold=True)]
     ticks = round(last / step)
     for tick in range(ticks + 1):
         at = left + tick * step * scale
-        parts.append(_line(at, top - 4, at, bottom, GRID))
-        parts.append(_text(at, bottom + 14, f"{tick * step:g}", anchor="middle", colour=FAINT, size=10))
+        parts.append(svg.line(at, top - 4, at, bottom, svg.GRID))
+        parts.append(svg.text(at, bottom + 14, f"{tick * step:g}", anchor="middle", colour=svg.FAINT, size=10))
     for place, line in enumerate(panel.lines):
         middle = top + LINE * place + LINE / 2
-        parts.append(_text(left - 8, middle + 4, line.label, anchor="end"))
+        parts.append(svg.text(left - 8, middle + 4, line.label, anchor="end"))
         parts += _marks(line, left, middle, scale)
     return parts
 
@@ -189,42 +180,16 @@ def _marks(line: Line, left: float, middle: float, scale: float) -> list[str]:
     # Several conditions of one model lie on tracks of their own, so that none hides another.
     tracks = len(line.measured)
     for place, (condition, (value, low, high)) in enumerate(line.measured.items()):
-        colour = COLOURS.get(condition, INK)
+        colour = COLOURS.get(condition, svg.INK)
         y = middle + (place - (tracks - 1) / 2) * 5.0
         if low is not None and high is not None:
-            parts.append(_line(left + low * scale, y, left + high * scale, y, colour, 1.6))
-        parts.append(_dot(left + value * scale, y, colour))
+            parts.append(svg.line(left + low * scale, y, left + high * scale, y, colour, 1.6))
+        parts.append(svg.dot(left + value * scale, y, colour))
     if line.published is not None:
         parts.append(_diamond(left + line.published * scale, middle))
     return parts
 
 
-def axis(largest: float) -> tuple[float, float]:
-    """Step and end of an axis from 0 that holds `largest`: steps of 1, 2 or 5 times a power of ten, at most six."""
-    if not largest > 0:
-        return 0.5, 1.0
-    power = 10.0 ** math.floor(math.log10(largest / 5))
-    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if largest / step <= 6)
-    return step, step * math.ceil(largest / step - 1e-9)
-
-
-def _text(x: float, y: float, text: str, **style: Any) -> str:
-    anchor = f' text-anchor="{style["anchor"]}"' if "anchor" in style else ""
-    weight = f' font-weight="{style["weight"]}"' if "weight" in style else ""
-    size = f' font-size="{style["size"]}"' if "size" in style else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{style.get("colour", INK)}"{anchor}{weight}{size}>{escape(text)}</text>'
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1.0) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width:g}"/>'
-
-
-def _dot(x: float, y: float, colour: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
-
-
 def _diamond(x: float, y: float) -> str:
     points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in ((0, -5), (5, 0), (0, 5), (-5, 0)))
-    return f'<polygon points="{points}" fill="none" stroke="{INK}" stroke-width="1.2"/>'
+    return f'<polygon points="{points}" fill="none" stroke="{svg.INK}" stroke-width="1.2"/>'

@@ -63,6 +63,32 @@ def test_imported_answers_are_the_runs_answers(exported, tmp_path, capsys):
     assert [json.loads(line)["custom_id"] for line in left.read_text().splitlines()] == [lines[3]["custom_id"]]
 
 
+def test_what_vllm_run_batch_writes_is_read(exported, tmp_path, capsys):
+    """The shape of `vllm run-batch -i requests.jsonl -o answers.jsonl`; vLLM itself is not run here."""
+    path, out, requests, lines = exported
+    message = {"role": "assistant", "content": "Heat", "refusal": None, "tool_calls": [], "reasoning": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop", "stop_reason": None}
+    usage = {"prompt_tokens": 7, "total_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": None}
+    more = {"service_tier": None, "system_fingerprint": None, "prompt_logprobs": None, "kv_transfer_params": None}
+    about = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1_760_000_000, "model": "tiny"}
+    good = {
+        "status_code": 200,
+        "request_id": "vllm-batch-1",
+        "body": about | more | {"choices": [choice], "usage": usage},
+    }
+    bad = {"status_code": 400, "request_id": "vllm-batch-2", "body": None}
+    rows = [
+        {"id": "vllm-1", "custom_id": lines[0]["custom_id"], "response": good, "error": None},
+        {"id": "vllm-2", "custom_id": lines[1]["custom_id"], "response": bad, "error": {"message": "too long"}},
+    ]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["llm", "import", str(file), "--out", str(out)]) == 0
+    assert "1 answers stored, 0 known already, 1 failed" in capsys.readouterr().out
+    with open_llm("tiny", path, cache_dir=out / "llm-cache", offline="cache") as model:
+        assert answers(model, requests[:1])[0].texts == ("Heat",)
+
+
 def test_bad_lines_are_told_with_their_numbers_and_the_others_count(exported, tmp_path, capsys):
     _, out, _, lines = exported
     good = json.dumps(response(lines[0], ["fine"]))

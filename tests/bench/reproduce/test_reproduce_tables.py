@@ -9,11 +9,12 @@ import pytest
 
 from bench.reproduce import claims, figure, tables
 from bench.reproduce.claims import Comparison, Verdict
-from bench.reproduce.figure import Line, Panel, axis, render
+from bench.reproduce.figure import Line, Panel, render
 from bench.reproduce.grids import Grid, Row
 from bench.reproduce.measured import Value
 from bench.reproduce.published import Erratum, Published
 from bench.reproduce.report import Entry, Problem, Report
+from bench.svg import axis
 
 BASE, DPR, GONE = Row("Base", "sasrec", "sasrec"), Row("DPR", "dpr_sas", "sasrec", "prompt"), Row("+f", None, "sasrec")
 GRID = Grid("table1", "A small one", {"ml-1m": 1}, (BASE, DPR, GONE), ("pos",), ("ndcg@10", "recall@10"))
