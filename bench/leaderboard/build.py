@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.contracts import Progress
 from bench.errors import CheckError, InputError
-from bench.leaderboard.entries import Entry, read_probes, run_entries, with_variants
+from bench.leaderboard.entries import Entry, one_of_each, read_probes, run_entries, with_variants
 from bench.leaderboard.paper import published_rows
 from bench.leaderboard.ranks import make_groups
 from bench.leaderboard.rows import MAX_ROWS, Board, Group, Row
@@ -50,7 +50,8 @@ def make_board(
         InputError: two rows have one id, rows of one group were asked different questions, or there are too many.
     """
     probes = read_probes(out)
-    entries, left_out = [], []
+    entries: list[Entry] = []
+    left_out: list[str] = []
     advance = progress.track("reading runs", len(folders))
     for folder in folders:
         try:
@@ -60,7 +61,8 @@ def make_board(
         except (InputError, CheckError) as error:
             left_out.append(f"{folder.name}: {error}")
         advance(1)
-    entries += others
+    entries, repeated = one_of_each([*entries, *others])
+    left_out += repeated
     if len(entries) > MAX_ROWS:
         raise InputError(f"{len(entries)} rows are more than a board holds ({MAX_ROWS}).")
     paper = published_rows()

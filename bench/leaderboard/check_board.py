@@ -22,7 +22,9 @@ from bench.leaderboard.verify import TOLERANCE, Data, verify_run
 from bench.runs import JOURNAL, RUNS
 
 # These hang on the other rows of a board, or on files that were not part of a run.
-NOT_OF_A_RUN = ("variant", "contamination", "examples_file", "submission", "source", "id", "training", "parameters")
+NOT_OF_A_RUN = ("variant", "contamination", "examples_file", "submission", "source", "id")
+# Journals have these; of a run made before they did they come from a checkpoint, which may be gone.
+OF_A_CHECKPOINT = ("training", "parameters")
 
 
 @dataclass
@@ -76,6 +78,11 @@ def _order_problems(board: Board) -> Iterator[str]:
     for name, count in Counter(row.id for row in board.rows).items():
         if count > 1:
             yield f"row {name!r} stands there {count} times"
+    standing: dict[tuple[str, int | None], str] = {}
+    for row in board.rows:
+        other = standing.setdefault((row.system, row.seed), row.id)
+        if row.source != "published" and other != row.id:
+            yield f"rows {other!r} and {row.id!r} are one system with one seed: a board holds it once"
     if [row.id for row in board.rows] != [row.id for row in sorted(board.rows, key=row_order)]:
         yield "rows are not in their order"
     for source, mark in (("published", "published"), ("submitted", "submission")):
@@ -169,8 +176,10 @@ def _check_runs(board: Board, out: Path, data: Data, verdict: Verdict) -> None:
         for row in board.rows:
             if row.source == "submitted" and row.id not in handed_in:
                 verdict.problems.append(f"{row.id}: no submission in {out / submissions.SUBMISSIONS}")
+        standing = {(row.system, row.seed) for row in board.rows}
         for name in sorted(handed_in.keys() - {row.id for row in board.rows}):
-            verdict.problems.append(f"submission {name} is not on the board; build it again")
+            if (handed_in[name].row.system, handed_in[name].row.seed) not in standing:
+                verdict.problems.append(f"submission {name} is not on the board; build it again")
         entries: list[Entry] = []
         runs = sorted({row.run for row in board.rows if row.run is not None and row.source == "measured"})
         advance = data.progress.track("computing runs again", len(runs) + len(submitted))
@@ -180,7 +189,8 @@ def _check_runs(board: Board, out: Path, data: Data, verdict: Verdict) -> None:
         rows = {row.id: row for row in board.rows}
         for entry in submitted:
             advance(1)
-            _compare(entry.row, rows.get(entry.row.id), verdict)
+            if entry.row.id in rows:
+                _compare(entry.row, rows[entry.row.id], verdict)
             if entry.folder is not None and entry.row.judge is None:
                 _recompute(entry.row.id, entry.folder, data, verdict)
         _check_ranks(board, [*entries, *submitted], verdict)
@@ -209,7 +219,8 @@ def _compare(made: Row | None, row: Row | None, verdict: Verdict) -> None:
         name = row.id if row is not None else made.id if made is not None else ""
         verdict.problems.append(f"{name}: the run beside the board gives no such row")
         return
-    own, shown = (each.model_copy(update={key: getattr(made, key) for key in NOT_OF_A_RUN}) for each in (made, row))
+    free = NOT_OF_A_RUN + (OF_A_CHECKPOINT if made.parameters is None else ())
+    own, shown = (each.model_copy(update={key: getattr(made, key) for key in free}) for each in (made, row))
     if own != shown:
         verdict.problems.append(f"{row.id}: {_first_difference(shown, own)}")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import footprint, journal
-from bench.errors import InputError
+from pydantic import ValidationError
+
+from bench import footprint, journal, registry
+from bench.errors import CheckError, InputError
 from bench.identity import canonical_json, digest
 from bench.leaderboard.rows import AskedLLM, Contamination, Cost, JudgedBy, Latency, Metric, Origin, Row, Training
 from bench.probing import PROBES
@@ -43,10 +46,13 @@ class Probe:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row, and the folder with the scores by example behind it (None where there are none)."""
+    """A row, the folder with the scores by example behind it (None where there are none), and when its run ended (0 where nobody
+    knows).
+    """
 
     row: Row
     folder: Path | None
+    ended: float = 0.0
 
 
 def run_entries(folder: Path, probes: Sequence[Probe] = ()) -> tuple[list[Entry], list[str]]:
@@ -62,7 +68,8 @@ def run_entries(folder: Path, probes: Sequence[Probe] = ()) -> tuple[list[Entry]
     own = read_result(folder / RESULT)
     if own.limit is not None:
         raise InputError(f"limited to {own.limit} users: a board holds whole runs only.")
-    found = [Entry(result_row(own, own.run, history, folder, probes), folder)] if own.metrics else []
+    ended = float(history.end.get("time", 0.0))
+    found = [Entry(result_row(own, own.run, history, folder, probes), folder, ended)] if own.metrics else []
     left_out = []
     for place in sorted(path.parent for path in folder.glob(f"{JUDGEMENTS}/*/{RESULT}")):
         name = f"{own.run}+{place.name}"
@@ -72,8 +79,35 @@ def run_entries(folder: Path, probes: Sequence[Probe] = ()) -> tuple[list[Entry]
         elif judged.judge is None:
             left_out.append(f"{name}: says of no judge.")
         else:
-            found.append(Entry(result_row(judged, name, history, folder, probes), place))
+            found.append(Entry(result_row(judged, name, history, folder, probes), place, ended))
     return found, left_out
+
+
+def one_of_each(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
+    """One entry for every system and seed, and in lines which gave way to it.
+
+    A run may lie here and have been submitted as well, or have been made again with newer parts. Both would stand in one place
+    as if they were two seeds. What was measured goes before what was submitted, a run that lies here before a row that is
+    kept, and then the later one.
+    """
+
+    def weight(entry: Entry) -> tuple[bool, bool, float]:
+        return entry.row.source == "measured", entry.folder is not None, entry.ended
+
+    entries = list(entries)
+    standing: dict[tuple[str, int | None], Entry] = {}
+    for entry in entries:
+        other = standing.setdefault((entry.row.system, entry.row.seed), entry)
+        if weight(entry) > weight(other):
+            standing[entry.row.system, entry.row.seed] = entry
+    kept, left_out = [], []
+    for entry in entries:
+        own = standing[entry.row.system, entry.row.seed]
+        if own is entry or own.row.id == entry.row.id:
+            kept.append(entry)
+        else:
+            left_out.append(f"{entry.row.id}: {own.row.id} is the same system with the same seed and stands for both.")
+    return kept, left_out
 
 
 def result_row(result: Result, name: str, history: journal.Journal, folder: Path, probes: Sequence[Probe] = ()) -> Row:
@@ -118,7 +152,9 @@ def result_row(result: Result, name: str, history: journal.Journal, folder: Path
 
 
 def with_variants(rows: Iterable[Row]) -> list[Row]:
-    """The rows with the settings that tell them from others of the same model on the same dataset."""
+    """The rows with the settings that tell them from others of the same model on the same dataset, as far as these are not the
+    model's own defaults: the model as it comes has a name without settings.
+    """
     rows = list(rows)
     flat = {row.id: _flatten(row.settings.get("model", {})) for row in rows}
     together: dict[tuple[str, str], list[Row]] = {}
@@ -132,18 +168,29 @@ def with_variants(rows: Iterable[Row]) -> list[Row]:
         }
         for key, group in together.items()
     }
+    usual = {model: _defaults(model) for (model, _), names in differing.items() if names}
+
+    def told(row: Row, name: str) -> bool:
+        own, default = flat[row.id], usual[row.model]
+        return name in own and not (name in default and canonical_json(own[name]) == canonical_json(default[name]))
+
     return [
         row.model_copy(
             update={
                 "variant": {
-                    name: flat[row.id][name]
-                    for name in sorted(differing[row.model, row.dataset])
-                    if name in flat[row.id]
+                    name: flat[row.id][name] for name in sorted(differing[row.model, row.dataset]) if told(row, name)
                 }
             }
         )
         for row in rows
     ]
+
+
+def _defaults(model: str) -> dict[str, Any]:
+    """A model's settings where nobody sets any; nothing where it is not installed here, or cannot do without some."""
+    with suppress(InputError, CheckError, ValidationError):
+        return _flatten(registry.get("models", model).Settings().model_dump(mode="json"))
+    return {}
 
 
 def read_probes(out: Path) -> list[Probe]:

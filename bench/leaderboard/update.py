@@ -79,7 +79,8 @@ def update(options: Options, progress: Progress) -> Updated:
             progress.note("writing the page")
             page = write_page(board, options.out / FOLDER)
         write_board(path, board)
-    return Updated(board, path, page, len(kept), made.left_out, without)
+    still = sum(entry.folder is None for entry in made.entries)
+    return Updated(board, path, page, still, made.left_out, without)
 
 
 def _newer(folders: Collection[Path], board: Path) -> int:

@@ -28,8 +28,8 @@ from bench.store import sha256_of
 TOLERANCE = 1e-6
 # Cells of one block of users and items: 16 MB.
 TABLE_CELLS = 1 << 24
-# Of a result these come from the rankings and must be found again; time and price were measured once.
-RECOMPUTED = ("health", "router", "answers")
+# Of a result these come from the rankings and must be found again; time and price were measured once, and the journal has them.
+RECOMPUTED, ONCE = ("health", "router", "answers"), ("timing", "cost")
 
 
 @dataclass
@@ -85,6 +85,7 @@ def verify_run(folder: Path, data: Data) -> list[str]:
         for name in RECOMPUTED
         if getattr(evaluation.result, name) != getattr(result, name)
     ]
+    problems += _journal_problems(evaluation.result, result)
     problems += _score_problems(folder, evaluation)
     for judged in sorted((folder / JUDGEMENTS).glob(f"*/{RESULT}")):
         problems += [f"{JUDGEMENTS}/{judged.parent.name}: {line}" for line in judgement_problems(judged.parent, result)]
@@ -207,6 +208,19 @@ def _seen_places(items: Ints, history: Ragged, n_items: int) -> int:
         here = items[rows]
         found += int((seen[np.arange(len(rows))[:, None], np.maximum(here, 0)] & (here != NO_ITEM)).sum())
     return found
+
+
+def _journal_problems(again: Result, stored: Result) -> Iterator[str]:
+    """Time, price and size are those that the journal gives. An older result may lack some; none may say another."""
+    for name in ONCE:
+        right = getattr(again, name)
+        for key, value in getattr(stored, name).items():
+            known = right.get(key)
+            close = isinstance(value, float) and isinstance(known, int | float) and _equal(value, known)
+            if value != known and not close:
+                yield f"{name}: {key} is {value!r}, by the journal it is {known!r}"
+    if stored.parameters is not None and stored.parameters != again.parameters:
+        yield f"parameters are {stored.parameters}, by the journal {again.parameters}"
 
 
 def _score_problems(folder: Path, evaluation: scoring.Evaluation) -> Iterator[str]:

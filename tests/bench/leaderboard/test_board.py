@@ -12,12 +12,14 @@ import jsonschema
 import pytest
 
 import bench
-from bench import results, workers
+from bench import registry, results, workers
 from bench.errors import InputError
 from bench.journal import Journal
 from bench.leaderboard import rows, update
-from bench.leaderboard.entries import read_probes, result_row
+from bench.leaderboard.check_board import verify_board
+from bench.leaderboard.entries import read_probes, result_row, with_variants
 from bench.leaderboard.paper import published_rows
+from bench.leaderboard.rows import write_board
 from bench.locks import file_lock
 from bench.progress import SilentProgress
 from bench.reproduce.published import cells
@@ -93,7 +95,57 @@ def test_a_system_without_a_common_seed_has_no_rank(go, build):
 def test_settings_that_differ_are_named(go, build):
     go("plain"), go("plain", settings={"strength": 3.0})
     variants = sorted(str(row.variant) for row in build().board.rows if row.source == "measured")
-    assert variants == ["{'strength': 1.0}", "{'strength': 3.0}"]
+    # The model as it comes needs no settings in its name.
+    assert variants == ["{'strength': 3.0}", "{}"]
+
+
+def test_settings_of_a_model_that_is_not_installed_are_all_named(go, build, monkeypatch):
+    go("plain"), go("plain", settings={"strength": 3.0})
+    made = build().board
+    known = registry.get
+
+    def get(kind, name):
+        if kind == "models":
+            raise InputError("not here")
+        return known(kind, name)
+
+    monkeypatch.setattr(registry, "get", get)
+    rows = with_variants(row for row in made.rows if row.source == "measured")
+    assert sorted(row.variant["strength"] for row in rows) == [1.0, 3.0]
+
+
+def test_a_system_that_was_run_again_under_another_name_stands_once(go, build, out, edit, data):
+    """As after a new version of a router: another identity, and the same system and seed."""
+    run = go("plain")
+    build()
+    again = out / "runs" / "ask-plain-tiny-0123456789"
+    shutil.copytree(run.directory, again)
+    lines = [json.loads(line) for line in (again / "journal.jsonl").read_text().splitlines()]
+    lines[0]["identity"] = "0123456789" * 4
+    lines[0]["about"]["run"] = again.name
+    lines[-1]["time"] += 60
+    (again / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    edit(again / "metrics.json", "run", again.name)
+    done = build()
+    assert [row.id for row in done.board.rows if row.source == "measured"] == [again.name]
+    assert done.left_out == [
+        f"{run.result.run}: {again.name} is the same system with the same seed and stands for both."
+    ]
+    # The older one is not taken over from the board before either.
+    shutil.rmtree(run.directory)
+    write_board(out / "leaderboard.json", build().board)
+    assert build().kept == 0
+    assert not [line for line in verify_board(out / "leaderboard.json", data).problems if "one system" in line]
+
+
+def test_a_board_with_one_system_twice_does_not_pass(go, build, out, data):
+    go("plain")
+    board = build().board
+    own = next(row for row in board.rows if row.source == "measured")
+    twin = own.model_copy(update={"id": "another"})
+    write_board(out / "leaderboard.json", board.model_copy(update={"rows": [*board.rows, twin]}))
+    told = verify_board(out / "leaderboard.json", data).problems
+    assert any("are one system with one seed" in line for line in told)
 
 
 def test_unfinished_limited_and_damaged_runs_are_left_out_by_name(go, build, out):

@@ -59,6 +59,20 @@ def test_measured_and_submitted_rows_are_ranked_together(submitted, go, build, o
     assert len(group.places) == 2 and all(place.rank is not None for place in group.places)
 
 
+def test_a_run_that_lies_here_and_was_submitted_stands_once_as_measured(submitted, build, data, out):
+    run, path, line = submitted()
+    listed(out, line)
+    done = build()
+    assert [row.source for row in done.board.rows if row.run == run.result.run] == ["measured"]
+    assert [len(place.rows) for group in done.board.groups for place in group.places] == [1]
+    assert any(f"submitted-{run.result.run}: {run.result.run} is the same system" in line for line in done.left_out)
+    assert verify_board(out / "leaderboard.json", data).problems == []
+    # It is checked all the same.
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="line 1"):
+        verify_board(out / "leaderboard.json", data)
+
+
 def test_the_same_run_gives_the_same_archive_with_numbers_and_nothing_else(submitted, data, tmp_path):
     run, path, _ = submitted()
     again = archive.pack(run.directory, tmp_path, data.get("tiny"))

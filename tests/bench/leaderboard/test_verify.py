@@ -104,6 +104,10 @@ def test_an_item_that_the_user_has_seen_is_found(go, data, copy):
         ("dataset_fingerprint", "0" * 64, "dataset_fingerprint is"),
         ("model", "famous", "model is 'famous', the journal says 'reader'"),
         ("seed", 3, "seed is 3"),
+        ("timing/rank_seconds", 0.0001, "timing: rank_seconds is 0.0001, by the journal it is"),
+        ("timing/request_p50_s", 1e-9, "timing: request_p50_s is 1e-09, by the journal it is"),
+        ("cost/price", 0.5, "cost: price is 0.5, by the journal it is"),
+        ("parameters", 1, "parameters are 1, by the journal 0"),
         ("source", "submitted", "source is 'submitted'"),
     ],
 )
@@ -232,6 +236,12 @@ CHANGES = [
     (lambda v: row_of(v, model="plain").update(condition="tag"), "mixes in row"),
     (lambda v: row_of(v, model="plain").update(dataset_fingerprint="0" * 64), "mixes in row"),
     (lambda v: row_of(v, model="plain").update(seed=9), "seed is 9, it should be 0"),
+    (lambda v: row_of(v, model="plain").update(parameters=7), "parameters is 7, it should be 0"),
+    (
+        lambda v: row_of(v, model="plain")["training"].update(seconds=9e9),
+        "training.seconds is 9000000000.0, it should be",
+    ),
+    (lambda v: row_of(v, model="plain")["latency"].update(p50_ms=1e-6), "latency.p50_ms is 1e-06, it should be"),
     (lambda v: row_of(v, model="plain").update(judge={"name": "x", "identity": "y"}), "mixes in row"),
     (
         lambda v: row_of(v, source="published")["metrics"]["ndcg@10"].update(value=0.9),
