@@ -17,6 +17,10 @@ TASKS = {
         "A refusal: “no Horror tonight”. The avoided genre is that of the true next item; what counts as right are the closest "
         "N future items that comply."
     ),
+    "nuanced": (
+        "A wish in somebody's own words that names no genre: “slow dinner for one, a glass of wine”. Nobody knows what is right; "
+        "a judge reads the list, and without one there is only how much the list follows the words at all."
+    ),
 }
 
 PROTOCOLS = {
@@ -66,6 +70,10 @@ METRICS: dict[str, dict[str, Any]] = {
         "text": "A judge's score of how well the list fits the request.",
     },
     "overall_score": {"label": "Overall score", "text": "A judge's score of the list as a whole."},
+    "responsiveness": {
+        "label": "Responsiveness",
+        "text": "How much of a list changes with the words; 0 for who hears none, and nothing of whether it changes for the better.",
+    },
 }
 
 # In this order wherever metrics stand side by side; others follow by name.

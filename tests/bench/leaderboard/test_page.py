@@ -234,6 +234,26 @@ def test_charts_are_drawn_or_say_what_is_missing(visit: Visit) -> None:
     assert stages.locator("svg").count() == 0
 
 
+def test_what_the_pointer_tells_lies_over_the_names(visit: Visit) -> None:
+    figure = visit.page.locator("#chart-compliance")
+    figure.scroll_into_view_if_needed()
+    figure.locator(".names text").first.wait_for()
+    figure.locator(".plot-svg a").first.hover(force=True)
+    figure.locator("[aria-label=tip] text").first.wait_for()
+    order = figure.locator(".plot-svg").evaluate(
+        "svg => [...svg.children].map((part) => part.getAttribute('aria-label') || part.getAttribute('class'))"
+    )
+    assert order.index("names") < order.index("tip")
+
+
+def test_rows_with_a_rank_stand_out_from_those_beside_them(visit: Visit) -> None:
+    def colour(selector: str) -> str:
+        return str(visit.page.locator(selector).first.evaluate("node => getComputedStyle(node).color"))
+
+    ranked, beside = (colour(f"#table tr.{kind} .name") for kind in ("ranked", "beside"))
+    assert ranked == colour("h1") != beside
+
+
 def test_a_point_of_a_chart_leads_to_its_system_by_keyboard(visit: Visit) -> None:
     figure = visit.page.locator("#chart-compliance")
     figure.scroll_into_view_if_needed()

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import registry
+from bench.leaderboard import page_words as words
 from bench.leaderboard.page import ASSETS, VENDOR, render, write_page
 from bench.leaderboard.page_charts import frontier
 from bench.leaderboard.page_data import payload
@@ -181,3 +183,9 @@ def test_the_folder_is_whole_small_and_names_no_other_address(tmp_path: Path) ->
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     write_page(synthetic_board(150), tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_every_task_and_metric_of_the_project_is_told_in_words() -> None:
+    for name in ("seq", "pos", "neg", "nuanced"):
+        card = registry.get("tasks", name).card
+        assert words.TASKS[name] and all(words.metric(metric)["text"] for metric in card.metrics)
