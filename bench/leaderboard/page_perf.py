@@ -43,6 +43,8 @@ TIMED = """async ([selector, event, text]) => {
 def run(*, seconds: float = 30.0, rounds: int = 5, full: bool = False, runs: int = 1_000) -> dict[str, Any]:
     """Milliseconds of every kind of click on the page of a synthetic board, from the click to the frame after it.
 
+    On a machine that does other work as well, the processor's time on the page's own thread says more than the clock.
+
     Args:
         seconds: no further round begins after so long.
         rounds: how often each click is made.
@@ -51,7 +53,7 @@ def run(*, seconds: float = 30.0, rounds: int = 5, full: bool = False, runs: int
 
     Returns:
         `write_s`, `open_ms` (from navigation to the first frame with the table), for every kind of click its median and
-        `slowest_ms` over all; `aim_ms` is 200.
+        `slowest_ms` over all with the page's own time in `slowest_cpu_ms`; `aim_ms` is 200.
 
     Raises:
         InputError: Playwright or Chromium is missing.
@@ -64,16 +66,21 @@ def run(*, seconds: float = 30.0, rounds: int = 5, full: bool = False, runs: int
         index = write_page(board, Path(folder))
         written = time.perf_counter() - start
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
         page.goto(index.as_uri())
         opened = page.evaluate("performance.now()")
         taken: dict[str, list[float]] = {name: [] for name in CLICKS}
+        worked: list[float] = []
         began = time.monotonic()
         for turn in range(max(1, rounds)):
             if turn and time.monotonic() - began > seconds:
                 break
             for name, (selector, event) in CLICKS.items():
                 if page.locator(selector).count():
+                    before = _busy_ms(session)
                     taken[name].append(page.evaluate(TIMED, [selector, event, "" if turn % 2 else "dpr"]))
+                    worked.append(_busy_ms(session) - before)
     clicks = {name: times for name, times in taken.items() if times}
     return {
         "rows": len(board.rows),
@@ -82,8 +89,15 @@ def run(*, seconds: float = 30.0, rounds: int = 5, full: bool = False, runs: int
         "open_ms": float(opened),
         **{f"{name}_ms": statistics.median(times) for name, times in clicks.items()},
         "slowest_ms": max(max(times) for times in clicks.values()),
+        "slowest_cpu_ms": max(worked),
         "aim_ms": AIM_MS,
     }
+
+
+def _busy_ms(session: Any) -> float:
+    """Milliseconds of the processor that the page's main thread has taken so far."""
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    return 1000 * float(metrics["TaskDuration"])
 
 
 def synthetic_board(runs: int, one_group: bool = False) -> Board:
