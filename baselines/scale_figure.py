@@ -12,8 +12,8 @@ COLOURS = (svg.BLUE, svg.VERMILION, svg.GREEN, svg.PURPLE)
 QUANTITIES = {"seconds": "core seconds", "mib": "memory, MiB"}
 TITLE, HEAD, LEGEND, WIDTH, HEIGHT, FOOT = 40, 22, 15, 150, 130, 26
 LEFT, GAP, SIDE = 40, 16, 12
-# Peaks that hardly rose are 0 or a page or two: a logarithm needs more than that.
-LEAST = 0.1
+# A peak that did not rise is 0: a logarithm needs more than that.
+LEAST = {"seconds": 0.001, "mib": 1.0}
 
 Row = dict[str, Any]
 Spot = tuple[float, float]
@@ -46,7 +46,7 @@ def draw(rows: list[Row], machine: str) -> str:
 
 
 def _panel(rows: list[Row], quantity: str, said: str, left: float, top: float) -> Iterable[str]:
-    sizes, values = [row["size"] for row in rows], [max(row[quantity], LEAST) for row in rows]
+    sizes, values = [row["size"] for row in rows], [max(row[quantity], LEAST[quantity]) for row in rows]
     across, up = _decades(sizes), _decades(values)
 
     def spot(size: float, value: float) -> Spot:
@@ -65,7 +65,7 @@ def _panel(rows: list[Row], quantity: str, said: str, left: float, top: float) -
         yield svg.text(left - 4, y + 4, _short(decade), anchor="end", colour=svg.FAINT, size=10)
     yield _linear(spot, across, up, min(zip(sizes, values, strict=True)))
     for colour, way in zip(COLOURS, _ways(rows, rows[0]["axis"]), strict=False):
-        points = [spot(row["size"], max(row[quantity], LEAST)) for row in rows if row["way"] == way]
+        points = [spot(row["size"], max(row[quantity], LEAST[quantity])) for row in rows if row["way"] == way]
         yield svg.path(points, colour)
         yield from (svg.dot(x, y, colour, 2.4) for x, y in points)
 

@@ -40,6 +40,37 @@ def test_every_axis_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.
     assert len(marks) == 2 * len(rows) + len(ways)
 
 
+def test_a_measurement_that_was_broken_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def points(full: bool, url: str):
+        for size in (10, 20, 40):
+            yield perf_scale.Point(
+                "users", "all", size, lambda n=size: asked.append(n) or {"seconds": n / 5, "mib": 1.0}
+            )
+
+    def one_after_the_other(work):
+        if len(asked) == 2:
+            raise MemoryError("killed")
+        return work()
+
+    monkeypatch.setattr(perf_scale, "_points", points)
+    monkeypatch.setattr(perf_scale, "_alone", one_after_the_other)
+    out = str(tmp_path / "scale")
+    with pytest.raises(MemoryError):
+        perf_scale.scale(out=out)
+    assert asked == [10, 20] and len(json.loads((tmp_path / "scale.json").read_text())["rows"]) == 2
+    monkeypatch.setattr(perf_scale, "_alone", lambda work: work())
+    perf_scale.scale(out=out, resume=1)
+    rows = json.loads((tmp_path / "scale.json").read_text())["rows"]
+    assert asked == [10, 20, 40] and [row["seconds"] for row in rows] == [2, 4, 8]
+    assert [row.get("growth") for row in rows] == [None, pytest.approx(1), pytest.approx(1)]
+    # Other hardware measures everything anew.
+    monkeypatch.setattr(perf_scale, "hardware", lambda: {"cpu": "another"})
+    perf_scale.scale(out=out, resume=1)
+    assert asked[3:] == [10, 20, 40]
+
+
 def test_a_curve_of_linear_growth_lies_on_the_dashed_line() -> None:
     sizes = (100, 1_000, 40_000)
     rows = [{"axis": "users", "way": "all", "size": n, "seconds": n / 50, "mib": 5.0, "recall": 0.9} for n in sizes]
