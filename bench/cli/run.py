@@ -136,7 +136,7 @@ def run(
     if asking.plan:
         show_plan(foreseen, json)
     else:
-        show_run(done, out, json)
+        show_run(done, out, json, data_dir)
 
 
 def show_plan(foreseen: dict[str, Any], as_json: bool) -> None:
@@ -149,8 +149,8 @@ def show_plan(foreseen: dict[str, Any], as_json: bool) -> None:
         console().print(f"  {key.replace('_', ' '):<28}{known}", markup=False, soft_wrap=True)
 
 
-def show_run(done: Run, out: Path, as_json: bool) -> None:
-    """The result as JSON, or as a table with the controls below it."""
+def show_run(done: Run, out: Path, as_json: bool, data_dir: Path | None = None) -> None:
+    """The result as JSON, or as a table with the controls below it; `data_dir` is where the data lie, if that was said."""
     if as_json:
         emit_json(done.result.model_dump(mode="json"))
         return
@@ -170,14 +170,18 @@ def show_run(done: Run, out: Path, as_json: bool) -> None:
         screen.print(_controls_table(done.result, others))
     else:
         screen.print(
-            f"No other model has been run on these examples yet. For a control:\n  {control_command(done.result)}",
+            "No other model has been run on these examples yet. For a control:\n  "
+            + control_command(done.result, out, data_dir),
             soft_wrap=True,
+            markup=False,
         )
     screen.print(f"run {done.directory}", style="dim", soft_wrap=True)
 
 
-def control_command(result: Result) -> str:
-    """A command that puts a control beside a result."""
+def control_command(result: Result, out: Path, data_dir: Path | None) -> str:
+    """A command that puts a control beside a result, on the same data and into the same folder."""
+    from shlex import quote
+
     from bench import registry
 
     asked = result.condition != "none"
@@ -194,6 +198,8 @@ def control_command(result: Result) -> str:
     parts += [f"--prompt-kind {own['prompt_kind']}"] if "prompt_kind" in own else []
     parts += [f"--seed {result.seed}"] if result.seed else []
     parts += [f"--limit {result.limit}"] if result.limit is not None else []
+    parts += [f"--data-dir {quote(str(data_dir))}"] if data_dir is not None else []
+    parts += [f"--out {quote(str(out))}"] if out != Path("results") else []
     return " ".join(parts)
 
 

@@ -84,6 +84,14 @@ def test_a_run_shows_a_table_and_where_its_controls_come_from(call):
     assert "On the same examples" in out and "oracle" in out and "plain" in out
 
 
+def test_the_control_that_is_proposed_is_for_the_same_data_and_folder(call, tmp_path):
+    (tmp_path / "my data").mkdir()
+    code, out, _ = call(*RUN, "--data-dir", "my data", "--out", "elsewhere")
+    assert code == 0
+    (proposed,) = [line for line in out.splitlines() if "bench run" in line]
+    assert proposed.endswith("--data-dir 'my data' --out elsewhere")
+
+
 def test_json_stands_alone_on_stdout(call):
     for _ in range(2):
         code, out, _ = call(*RUN, "--json")
