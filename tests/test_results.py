@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from baselines.perf_scale import markdown
+from baselines.scale_figure import draw
 from bench.leaderboard.check_board import verify_board
 from bench.leaderboard.rows import read_board
 from bench.leaderboard.verify import Data
@@ -55,3 +57,10 @@ def test_every_table_that_a_text_names_is_there() -> None:
     for path in (REPOSITORY / "README.md", *RESULTS.glob("*.md")):
         for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_the_figure_and_the_table_of_scale_are_of_the_same_points() -> None:
+    found = json.loads((RESULTS / "scale.json").read_text("utf-8"))
+    assert (RESULTS / "scale.svg").read_text("utf-8") == draw(found["rows"], found["hardware"]["cpu"])
+    assert (RESULTS / "scale.md").read_text("utf-8") == markdown(found["rows"])
+    assert "results/scale.svg" in (REPOSITORY / "README.md").read_text("utf-8")
