@@ -16,6 +16,9 @@ import torch
 # chunks are up to a third slower on a CPU; a GPU wants thousands.
 ROWS_PER_THREAD = 160
 ROWS_ON_GPU = 8192
+# oneDNN compiles a kernel for every shape of a bfloat16 product and keeps it: with any number of rows in the last chunk a training
+# would hold gigabytes of them.
+SHAPES = 160
 # Logits below this bound cannot overflow exp or its sum in float32, so no pass for the row maximum is needed.
 SAFE_LOGIT = 60.0
 
@@ -26,9 +29,12 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h, table, targets, owner, weight, chunk, half):  # type: ignore[no-untyped-def]
         """See `catalogue_cross_entropy`; `owner` is None where row t has the single target targets[t]."""
+        real = h.shape[0]
+        short = torch.bfloat16 if half else h.dtype
+        if half:
+            h, weight = (_filled_up(each) for each in (h, weight))
         rows = h.shape[0]
         grad_h, grad_table = torch.empty_like(h), torch.zeros_like(table)
-        short = torch.bfloat16 if half else h.dtype
         wide, items = h.to(short), table.to(short)
         log_sum = h.new_empty(rows)
         safe = float(h.norm(dim=1).max() * table.norm(dim=1).max()) < SAFE_LOGIT if rows else True
@@ -50,13 +56,14 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 torch.mm(z.t(), table, out=grad_h[start : start + chunk]).mul_(scale)
                 grad_table.addmm_(z, scaled)
             log_sum[start : start + chunk] = total.log_() if shift is None else total.log_() + shift
+        h, weight, log_sum, grad_h = (each[:real] for each in (h, weight, log_sum, grad_h))
         if owner is None:
             wanted = table.index_select(0, targets)
             loss = (weight * (log_sum - (h * wanted).sum(1))).double().sum()
             grad_h.addcmul_(wanted, weight[:, None], value=-1)
             grad_table.index_add_(0, targets, h * weight[:, None], alpha=-1)
         else:
-            share = (weight / torch.bincount(owner, minlength=rows).clamp_(min=1))[owner]
+            share = (weight / torch.bincount(owner, minlength=real).clamp_(min=1))[owner]
             wanted, mine = table.index_select(0, targets), h.index_select(0, owner)
             loss = (weight * log_sum).double().sum() - (share * (mine * wanted).sum(1)).double().sum()
             grad_h.index_add_(0, owner, wanted * share[:, None], alpha=-1)
@@ -69,6 +76,11 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         """Scale what the forward pass left."""
         grad_h, grad_table = ctx.saved_tensors
         return grad_h * grad, grad_table * grad, None, None, None, None, None
+
+
+def _filled_up(x: torch.Tensor) -> torch.Tensor:
+    """`x` with rows of zeros up to a multiple of `SHAPES`; with weight 0 they add nothing."""
+    return torch.cat([x, x.new_zeros(-len(x) % SHAPES, *x.shape[1:])])
 
 
 def catalogue_cross_entropy(
