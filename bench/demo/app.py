@@ -80,7 +80,8 @@ def build_app(desk: Desk, about: str) -> gr.Blocks:
         page = [talk, history, parts, answers]
         # One request after another: recommenders are no place for several threads, and times would mean nothing.
         quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "concurrency_id": "desk"}
-        search.input(found, [search, talk], results, show_progress="hidden", trigger_mode="always_last")
+        # Not `input`, which comes of single keys alone: text that is pasted or cleared at once would find nothing.
+        search.change(found, [search, talk], results, show_progress="hidden", trigger_mode="always_last")
         results.click(add_item, talk, [*page, search, results], **quiet)
         history.click(remove_item, talk, page, **quiet)
         words.submit(say, [words, talk], [*page, words], **quiet)
