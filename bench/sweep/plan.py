@@ -37,7 +37,8 @@ class Cell:
     @property
     def name(self) -> str:
         """The cell as a person says it."""
-        told = "" if self.condition == "none" else f" [{self.condition}]"
+        strict = ", strict" if self.protocol == "strict" else ""
+        told = "" if self.condition == "none" else f" [{self.condition}{strict}]"
         llm = "" if self.config.llm is None else f" with {self.config.llm}"
         own = "".join(f" {key}={value}" for key, value in sorted(self.config.settings.items()))
         return (

@@ -85,6 +85,8 @@ limit: 9
     cells = plan_cells(Grid.read(write(tmp_path, text)), tmp_path / "out", SilentProgress())
     # Two seeds, each: seq for four models; pos in two protocols, in both kinds only where words are read.
     assert len(cells) == 2 * (4 + 2 * (3 + 2))
+    # Every cell has a name of its own, or a person could not tell the two readings of a refusal apart.
+    assert len({cell.name for cell in cells}) == len(cells)
     assert {cell.resources.cpus for cell in cells if cell.config.model == "sasrec"} == {2}
     # A filter needs the backbone that the bare model trains, and comes behind it.
     order = [cell.config.model for cell in cells]
