@@ -148,10 +148,14 @@ def _print_verdict(name: str, verdict: Verdict) -> None:
     screen = console()
     _print_lines("problem", verdict.problems)
     _print_lines("not computed again", verdict.not_recomputed)
-    word = (
-        f"{len(verdict.problems)} problems" if verdict.problems else "every number that could be computed again matches"
-    )
-    screen.print(f"{name}: {word} ({verdict.recomputed} runs computed again).", markup=False, soft_wrap=True)
+    found = _counted(len(verdict.problems), "problem")
+    word = found if verdict.problems else "every number that could be computed again matches"
+    again = _counted(verdict.recomputed, "run")
+    screen.print(f"{name}: {word} ({again} computed again).", markup=False, soft_wrap=True)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _print_lines(kind: str, lines: list[str]) -> None:
