@@ -4,7 +4,7 @@ Page.charts = (() => {
   const { data, el, svg, absent, first, score, range, milliseconds, dollars, named, rowLink, label } = Page;
   const SOURCES = ["published", "submitted", "measured"];
   const SYMBOLS = { measured: "circle", published: "diamond", submitted: "triangle" };
-  const TASKS = { seq: "SEQ", pos: "POS", neg: "NEG" };
+  const TASKS = { seq: "SEQ", pos: "POS", neg: "NEG", nuanced: "Nuanced" };
   const LABEL_HEIGHT = 13;
   const MOST_NAMES = 16;
   let group = null;
@@ -57,7 +57,9 @@ Page.charts = (() => {
   function name(drawn, points, textOf = (point) => named(rowOf(point))) {
     const [xs, ys] = [drawn.scale("x"), drawn.scale("y")];
     const [right, bottom] = [drawn.width.baseVal.value, drawn.height.baseVal.value];
-    const layer = drawn.appendChild(svg("g", { class: "names", "aria-hidden": "true" }));
+    const layer = svg("g", { class: "names", "aria-hidden": "true" });
+    // Under the pointer's box, which would be unreadable with names on it.
+    drawn.insertBefore(layer, drawn.querySelector("[aria-label=tip]"));
     const places = points.map((point) => ({ point, x: xs.apply(point.x), y: ys.apply(point.y) }));
     const taken = places.map(({ x, y }) => ({ x: x - 6, y: y - 6, width: 12, height: 12 }));
     const clashes = (box) => taken.some((other) => box.x < other.x + other.width && other.x < box.x + box.width && box.y < other.y + other.height && other.y < box.y + box.height);

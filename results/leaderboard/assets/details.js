@@ -9,7 +9,7 @@ Page.details = (() => {
     const row = first(line);
     const content = el("div", {},
       el("div", { class: "details-head" },
-        el("div", {}, el("p", { class: "marks" }, Page.table.marks(row)), el("h2", { id: "details-title" }, row.model), variant(row) && el("p", { class: "variant" }, variant(row))),
+        el("div", {}, el("p", { class: "marks" }, Page.table.marks(row)), el("h2", { id: "details-title" }, Page.breakable(row.model)), variant(row) && el("p", { class: "variant" }, variant(row))),
         el("form", { method: "dialog" }, el("button", { class: "close", "aria-label": "Close" }, "Close"))),
       el("p", { class: "prose" }, told(group, row)),
       numbers(group, line), tests(group, line), printed(row),
@@ -73,7 +73,7 @@ Page.details = (() => {
   function facts(title, pairs) {
     const told = pairs.filter(([, value]) => !absent(value) && value !== "" && value !== DASH);
     if (!told.length) return null;
-    return el("section", {}, el("h3", {}, title), el("dl", {}, told.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
+    return el("section", {}, el("h3", {}, title), el("dl", {}, told.map(([name, value]) => [el("dt", {}, Page.breakable(name)), el("dd", {}, value)])));
   }
 
   function took(row) {

@@ -57,11 +57,13 @@ const Page = (() => {
     if (row.llm) parts.unshift(row.llm.name);
     return parts.join(", ");
   }
+  // Names of models and settings have no blanks; a narrow column may break them after an underscore or a dot.
+  const breakable = (text) => String(text).split(/(?<=[_.])/).flatMap((part, at) => (at ? [el("wbr"), part] : [part]));
   const named = (row) => [row.model, variant(row)].filter(Boolean).join(" · ");
   const rowLink = (row) => `#row=${encodeURIComponent(row.id)}`;
 
   return {
-    data, el, svg, absent, DASH, score, signed, whole, range, milliseconds, duration, amount, dollars, chance,
+    data, el, svg, absent, breakable, DASH, score, signed, whole, range, milliseconds, duration, amount, dollars, chance,
     first, metric, windowed, label, word, variant, named, rowLink,
   };
 })();

@@ -3,8 +3,8 @@
 (() => {
   const { data, el, first } = Page;
   const FACETS = { dataset: "Data", task: "Task", protocol: "Protocol", condition: "Condition" };
-  const ORDER = { task: ["seq", "pos", "neg"], protocol: ["paper", "strict"], condition: ["none", "genre", "genres", "tag", "oracle", "free"], dataset: ["ml-1m"] };
-  const SHOWN = { seq: "SEQ", pos: "POS", neg: "NEG" };
+  const ORDER = { task: ["seq", "pos", "neg", "nuanced"], protocol: ["paper", "strict"], condition: ["none", "genre", "genres", "tag", "oracle", "free"], dataset: ["ml-1m"] };
+  const SHOWN = { seq: "SEQ", pos: "POS", neg: "NEG", nuanced: "Nuanced" };
   const filters = {
     text: "",
     source: new Set(data.rows.map((row) => row.source)),

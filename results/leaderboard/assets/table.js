@@ -69,7 +69,7 @@ Page.table = (() => {
   function system(line) {
     const row = first(line);
     return el("div", { class: "system" },
-      el("span", {}, el("a", { href: rowLink(row), class: "name" }, row.model), variant(row) && el("span", { class: "variant" }, ` ${variant(row)}`)),
+      el("span", {}, el("a", { href: rowLink(row), class: "name" }, Page.breakable(row.model)), variant(row) && el("span", { class: "variant" }, ` ${variant(row)}`)),
       el("span", { class: "marks" }, marks(row), line.rows.length > 1 && el("span", { class: "chip" }, `${line.rows.length} seeds`)));
   }
 
