@@ -164,6 +164,9 @@ def test_filters_leave_what_was_asked_for(visit: Visit) -> None:
     visit.page.locator("#filter-source input[value=measured]").check()
     visit.page.locator("#search").fill("rerank")
     assert all("rerank" in name for name in visit.page.locator("#table tbody .name").all_inner_texts())
+    left, ranked = visit.page.locator("#table tbody tr"), visit.page.locator("#table tbody tr.ranked")
+    told = f"{left.count()} of {everything} systems shown; {ranked.count()} of them have a rank"
+    assert visit.page.locator("#status").inner_text().startswith(told)
     visit.page.locator("#search").fill("nothing has this name")
     assert visit.page.locator("#table tbody").inner_text() == "No row is left by these filters."
     assert visit.page.locator("#status").inner_text().startswith(f"0 of {everything} systems")
