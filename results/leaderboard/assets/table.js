@@ -198,10 +198,11 @@ Page.table = (() => {
   }
 
   function tell(group, drawn) {
-    const left = drawn.rows({ search: "applied" }).count();
-    const ranked = group.lines.filter((line) => !absent(line.rank)).length;
+    const left = drawn.rows({ search: "applied" }).data().toArray();
+    const ranked = left.filter((line) => !absent(line.rank)).length;
+    const beside = ranked < left.length ? ", the others are there to be read beside them" : "";
     document.getElementById("status").textContent =
-      `${whole(left)} of ${whole(group.lines.length)} systems shown; ${whole(ranked)} of them have a rank, the others are there to be read beside them.`;
+      `${whole(left.length)} of ${whole(group.lines.length)} systems shown; ${whole(ranked)} of them have a rank${beside}.`;
   }
 
   return { show, search, toggle, marks, estimate, difference, SETS, shownSets };
