@@ -33,21 +33,32 @@ THINGS = {"film": "movies/shows"}
 BEAMS = 10
 
 
+class RecGPTPretraining(TrainingSettings):
+    """How a base from scratch learns what the words of requests stand for in a catalogue, before any history."""
+
+    epochs: int = Field(20, ge=1, description="epochs; one has a request an item, with ten answers")
+    batch_size: int = Field(8, ge=1, description="requests in an update, of all processes together")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
+
+
 class RecGPTTraining(TrainingSettings):
     """Training of a base from scratch; published weights are not trained."""
 
-    epochs: int = Field(20, ge=1, description="most epochs; one has an example a user")
+    epochs: int = Field(3, ge=1, description="most epochs; one has an example a user")
     batch_size: int = Field(16, ge=1, description="examples in an update, of all processes together")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     schedule: Literal["linear", "cosine", "polynomial", "constant"] = Field(
         "cosine", description="how the learning rate falls to zero"
     )
-    requests: float = Field(0.5, ge=0, le=1, description="share of the examples that carry a request")
+    requests: float = Field(0.9, ge=0, le=1, description="share of the examples that carry a request")
     users: int | None = Field(None, ge=1, description="users who give examples; not given: all")
 
 
 class RecGPTSettings(BaseModelSettings):
     """Settings of RecGPT."""
+
+    # A small model's attention is spent on what was asked, and a step is as dear as its prompt is long.
+    suited: ClassVar[dict[str, Any]] = {"titles": 5}
 
     base_model: str = Field(
         "vinai/RecGPT-7B-Instruct", description="hub name, folder, or from scratch and trained here: tiny, small"
@@ -57,6 +68,7 @@ class RecGPTSettings(BaseModelSettings):
     encoder: str = Field("all-minilm-l6-v2", description="sentence encoder of the step from text to items")
     max_tokens: int = Field(48, ge=1, description="most tokens of a beam")
     batch: int = Field(8, ge=1, description="requests whose beams are searched at once")
+    pretraining: RecGPTPretraining = Field(RecGPTPretraining(), description="of a base from scratch, on the catalogue")
     training: RecGPTTraining = Field(RecGPTTraining(), description="of a base from scratch")
 
     @model_validator(mode="after")
@@ -74,7 +86,7 @@ class PromptWords:
         self.titles = tuple(map(clean, words.titles))
         self.labels = tuple(map(clean, words.labels))
 
-    @property
+    @cached_property
     def strings(self) -> list[str]:
         """What is answered for every item, V strings."""
         return [f"Title: {title}" for title in self.titles]
@@ -107,6 +119,7 @@ class RecGPT(CatalogueScorer):
 
     card = ModelCard(
         name="recgpt",
+        version=2,
         summary="RecGPT-7B-Instruct writes the next title in ten beams; each becomes the item nearest by sentence embedding.",
         information="prompt",
         training_datasets=(
@@ -121,7 +134,9 @@ class RecGPT(CatalogueScorer):
             "The published model has no task with a request: it stands as one sentence after the first line of the instruction.",
             "Each beam becomes its single nearest item; repeats stay at their best beam; the list is filled up by the highest "
             "cosine to any beam.",
-            "A base from scratch is trained here on the train events in the same prompts, and knows nothing but this dataset.",
+            "A base from scratch knows nothing but this dataset: first it reads requests with ten titles each that answer them "
+            "(labels and training tags of the catalogue), then the train events in the same prompts, most of them with a request, "
+            "which the published model was never trained on. Every title is one token of its own.",
         ),
     )
     Settings: ClassVar[type[cards.Settings]] = RecGPTSettings
@@ -130,6 +145,7 @@ class RecGPT(CatalogueScorer):
     quick_settings: ClassVar[dict[str, Any]] = {
         "base_model": "tiny",
         "titles": 5,
+        "pretraining.epochs": 1,
         "training.epochs": 1,
         "training.users": 64,
         "max_tokens": 16,
@@ -137,16 +153,16 @@ class RecGPT(CatalogueScorer):
     settings: RecGPTSettings
     words: PromptWords
     base: Base | None = None
-    log: tuple[dict[str, float], ...] = ()
+    log: dict[str, list[dict[str, float]]] = {}  # noqa: RUF012 - replaced, never changed
     _scratch: Path | None = None
 
     def fit(self, dataset: Dataset, context: FitContext) -> None:
         """Open the language model, train it where it is from scratch, and encode the catalogue."""
-        from baselines.recgpt_training import tokenizer_texts, tune
+        from baselines.recgpt_training import tokenizer_texts, tune, units
 
         self.device, self._scratch = context.device, context.scratch
         self.words = PromptWords(ItemWords.of(dataset), dataset.card.domain)
-        self._open(tokenizer_texts(self.words, dataset), context.seed)
+        self._open(tokenizer_texts(self.words, dataset), units(self.words), context.seed)
         if self.base is not None and self.base.from_scratch:
             self.log = tune(self.base, self.words, dataset, self.settings, context)
         self.arrays = {"vectors": self.encoder.encode(self.words.strings, context.progress)}
@@ -190,13 +206,13 @@ class RecGPT(CatalogueScorer):
         settings = self.settings
         return beams(self.base, prompts, beams=BEAMS, max_tokens=settings.max_tokens, batch=settings.batch)
 
-    def _open(self, texts: list[str], seed: int) -> None:
+    def _open(self, texts: list[str], units: list[str], seed: int) -> None:
         """Load the base model; with vLLM, which is its own loader, nothing yet."""
         from baselines.language.base_model import Needs, open_base
 
         if self.settings.engine == "vllm":
             return
-        self.base = open_base(self.settings, texts=texts, seed=seed, device=self.device, needs=Needs())
+        self.base = open_base(self.settings, texts=texts, units=units, seed=seed, device=self.device, needs=Needs())
 
     @cached_property
     def _engine(self) -> VllmEngine:
@@ -231,11 +247,11 @@ class RecGPT(CatalogueScorer):
         model = super().load(directory, settings, device)
         assert isinstance(model, RecGPT)
         model.words = PromptWords.load(directory)
-        model.log = tuple(json.loads((directory / LOG).read_text("utf-8")))
+        model.log = json.loads((directory / LOG).read_text("utf-8"))
         if model.settings.engine == "transformers" and (directory / RECORD).is_file():
             model.base = reopen(directory, device, Needs())
         else:
-            model._open([], 0)
+            model._open([], [], 0)
         return model
 
 

@@ -5,34 +5,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from baselines.language.base_model import Base
-from baselines.language.histories import Example, Histories, validation_examples, words_of_training
+from baselines.language.histories import (
+    Example,
+    Histories,
+    RequestsAnswered,
+    validation_examples,
+    words_of_training,
+)
+from baselines.language.scratch import fixed_parts
 from baselines.language.training import train
-from bench.contracts import Dataset, FitContext
+from bench.contracts import Dataset, FitContext, Longs
 
 if TYPE_CHECKING:
     from baselines.recgpt import PromptWords, RecGPTSettings
 
-NAME, IGNORED, VALIDATED = "recgpt", -100, 256
+NAME, PRETRAINING, IGNORED, VALIDATED = "recgpt", "recgpt pretraining", -100, 256
+# Answers to a request of the pretraining.
+ANSWERS = 10
 
 
 def tokenizer_texts(words: PromptWords, dataset: Dataset) -> list[str]:
     """What the tokenizer of a base from scratch is trained on: every item in a prompt, every answer, every request."""
     prompts = [words.prompt([item], None) for item in range(len(words.titles))]
-    return [*prompts, *words.strings, *words_of_training(dataset)]
+    asked = [words.prompt([], request) for request in words_of_training(dataset)]
+    return [*prompts, *words.strings, *asked]
+
+
+def units(words: PromptWords) -> list[str]:
+    """What is one token for a base from scratch: every title, and what stands around titles, labels and request."""
+    shown, request = [0, 1], "the request"
+    # A label keeps its space, so that it reads alike wherever it stands.
+    data = [request, *(words.titles[item] for item in shown), *(f" {words.labels[item]}" for item in shown)]
+    prompts = [words.prompt(history, said) for history in (shown, []) for said in (None, request)]
+    return [*words.titles, *fixed_parts(prompts, data)]
 
 
 def tune(
     base: Base, words: PromptWords, dataset: Dataset, settings: RecGPTSettings, context: FitContext
-) -> tuple[dict[str, float], ...]:
-    """Train all weights of the base; gives the loss log.
+) -> dict[str, list[dict[str, float]]]:
+    """Train all weights of the base, on the catalogue alone (`Catalogue`) and then on histories; gives the loss logs.
 
     The loss is on the whole text, prompt and answer, since such a base has no pre-training; the best epoch is that with the
     least loss on the answers that are the first validation event of users.
     """
     how = settings.training
+    before = RequestsAnswered(dataset, seed=context.seed, name=PRETRAINING, most=ANSWERS, length=settings.titles)
+    logs = {
+        PRETRAINING: train(
+            PRETRAINING,
+            base.model,
+            data=Catalogue(before, words, base.tokenizer),
+            collate=Collate(base.tokenizer.pad_token_id),
+            settings=settings.pretraining,
+            context=context,
+        )
+    }
     histories = Histories(
         dataset,
         seed=context.seed,
@@ -42,7 +73,7 @@ def tune(
         users=how.users,
     )
     held_out = validation_examples(dataset, length=settings.titles, most=VALIDATED)
-    log = train(
+    logs[NAME] = train(
         NAME,
         base.model,
         data=Dialogues(histories, words, base.tokenizer),
@@ -51,7 +82,33 @@ def tune(
         context=context,
         validation=Dialogues(held_out, words, base.tokenizer, answer_only=True),
     )
-    return tuple(log)
+    return logs
+
+
+class Catalogue(torch.utils.data.Dataset[dict[str, Any]]):
+    """Requests with several answers in turn, as tokens: what a base from scratch reads first."""
+
+    def __init__(self, requests: RequestsAnswered, words: PromptWords, tokenizer: Any) -> None:
+        self._requests, self._words, self._tokenizer = requests, words, tokenizer
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._requests[index]
+        answers = "".join(f"\n{self._words.strings[item]}" for item in row.items.tolist())
+        prompt = self._words.prompt(row.history.tolist(), row.request)
+        tokens = self._tokenizer(prompt + answers, add_special_tokens=False).input_ids
+        return {"tokens": tokens, "labels": tokens}
+
+    @property
+    def lengths(self) -> Longs:
+        """How many items each text names, int64."""
+        return self._requests.lengths
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the requests of an epoch."""
+        self._requests.set_epoch(epoch)
 
 
 class Dialogues(torch.utils.data.Dataset[dict[str, Any]]):
@@ -80,6 +137,14 @@ class Dialogues(torch.utils.data.Dataset[dict[str, Any]]):
             "tokens": before + after,
             "labels": [IGNORED] * len(before) + after if self._answer_only else before + after,
         }
+
+    @property
+    def lengths(self) -> Longs:
+        """How many items each prompt shows, int64."""
+        examples = self._examples
+        if isinstance(examples, Histories):
+            return examples.lengths
+        return np.array([len(each.history) for each in examples])
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the examples of an epoch."""

@@ -29,8 +29,8 @@ ROWS = 16
 class PretrainingSettings(TrainingSettings):
     """How a base from scratch learns to write texts about items, before it stands in for a pretrained one."""
 
-    epochs: int = Field(10, ge=1, description="most epochs")
-    batch_size: int = Field(16, ge=1, description="texts in an update")
+    epochs: int = Field(6, ge=1, description="epochs; one has a text and a request an item")
+    batch_size: int = Field(8, ge=1, description="texts in an update")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
 
 
@@ -60,9 +60,9 @@ class LancerSettings(BaseModelSettings):
     """Settings of LANCER; epochs, rates and schedules as released."""
 
     # A small model from scratch needs larger steps than a pretrained one.
-    suited: ClassVar[dict[str, dict[str, Any]]] = {
-        "phase1": {"learning_rate": 1e-3, "epochs": 2},
-        "phase2": {"learning_rate": 2e-3, "epochs": 12, "warmup": 0.05},
+    suited: ClassVar[dict[str, Any]] = {
+        "phase1": {"learning_rate": 1e-3, "epochs": 1},
+        "phase2": {"learning_rate": 2e-3, "epochs": 4, "warmup": 0.05, "batch_size": 8},
     }
 
     base_model: str = Field(
@@ -105,6 +105,7 @@ class Lancer:
 
     card = ModelCard(
         name="lancer",
+        version=2,
         summary="GPT-2 writes the next item, prefixed by learned knowledge and reasoning prompts; text becomes items by cosine.",
         information="prompt",
         training_datasets=("the dataset it is run on", "whatever the base model was trained on"),
@@ -118,7 +119,8 @@ class Lancer:
             "phase 1 adds the loss on one text a history to that on the histories (there: ten of them, a step each).",
             "The method has no place for a request: it stands before the prefix text, in half of the training examples too.",
             "Descriptions of items, external in the released data, are their training tags, or the catalogue's text.",
-            "A base from scratch is first trained on the texts about items, for it stands in for a pretrained one.",
+            "A base from scratch is first trained on the texts about items, and on requests with items that answer them, for it "
+            "stands in for a pretrained one.",
         ),
     )
     Settings: ClassVar[type[Settings]] = LancerSettings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from baselines.lancer.network import LancerNet
@@ -20,10 +21,10 @@ from baselines.lancer.reading import (
 )
 from baselines.lancer.wording import ItemTexts, wording
 from baselines.language.base_model import Base, Needs, open_base
-from baselines.language.histories import Histories, validation_examples, words_of_training
+from baselines.language.histories import Histories, RequestsAnswered, validation_examples, words_of_training
 from baselines.language.training import train
 from baselines.training import seeded
-from bench.contracts import Dataset, FitContext
+from bench.contracts import Dataset, FitContext, Longs
 from bench.errors import InputError
 from bench.scoring import load_dataset
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # Prefix, request and opening, ten items with separators, and the item that is written.
 PLACES = HISTORY_LENGTH + OPENING_TOKENS + (HISTORY_LENGTH + 1) * (ITEM_TOKENS + 4)
 VALIDATED = 256
+# Items that answer a request in the pretraining of a base from scratch.
+ANSWERS = 5
 
 TRAINED, SERVED = Needs(trains=True), Needs()
 
@@ -110,6 +113,7 @@ def _base(settings: LancerSettings, dataset: Dataset, texts: ItemTexts, context:
     base = open_base(
         settings,
         texts=[*knowledge, *lines, *words_of_training(dataset)],
+        units=[texts.opening(how, None), how.between],
         seed=context.seed,
         device=context.device,
         needs=TRAINED,
@@ -124,7 +128,10 @@ def _base(settings: LancerSettings, dataset: Dataset, texts: ItemTexts, context:
             f"not on a {config.model_type} with {getattr(config, 'max_position_embeddings', 0)}."
         )
     if base.from_scratch:
-        data = _Texts(Reader(base.tokenizer, texts, how).knowledge)
+        requests = RequestsAnswered(
+            dataset, seed=context.seed, name="lancer pretraining", most=ANSWERS, length=HISTORY_LENGTH
+        )
+        data = _Texts(Reader(base.tokenizer, texts, how), requests)
         log["lancer pretraining"] = train(
             "lancer pretraining", base.model, data=data, collate=_texts, settings=settings.pretraining, context=context
         )
@@ -132,16 +139,31 @@ def _base(settings: LancerSettings, dataset: Dataset, texts: ItemTexts, context:
 
 
 class _Texts(torch.utils.data.Dataset[list[int]]):
-    """Texts about items, as tokens."""
+    """Texts about items, and requests with items that answer them, written as histories are, as tokens."""
 
-    def __init__(self, rows: list[list[int]]) -> None:
-        self._rows, self.lengths = rows, [len(row) for row in rows]
+    def __init__(self, reader: Reader, requests: RequestsAnswered) -> None:
+        self._reader, self._requests = reader, requests
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._reader.knowledge) + len(self._requests)
 
     def __getitem__(self, index: int) -> list[int]:
-        return self._rows[index]
+        if index < len(self._reader.knowledge):
+            return self._reader.knowledge[index]
+        row = self._requests[index - len(self._reader.knowledge)]
+        tokens = self._reader.sentence(row.history, row.request)
+        for item in row.items.tolist():
+            tokens += self._reader.items[item] + self._reader.between
+        return tokens
+
+    @property
+    def lengths(self) -> Longs:
+        """How many items each text names, int64; a text about one is as long as several."""
+        return np.concatenate([np.full(len(self._reader.knowledge), ANSWERS), self._requests.lengths])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the requests of an epoch."""
+        self._requests.set_epoch(epoch)
 
 
 def _texts(rows: list[list[int]]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from baselines.lancer.prompts import HISTORY_LENGTH
 from baselines.lancer.wording import ItemTexts, Wording
 from baselines.language.histories import Example, Histories
-from bench.contracts import NO_ITEM, Ints
+from bench.contracts import NO_ITEM, Ints, Longs
 
 # Tokens that are read: of an item, of the text about it, and of what stands before a history.
 ITEM_TOKENS, TEXT_TOKENS, OPENING_TOKENS = 32, 128, 128
@@ -86,6 +86,14 @@ class Sentences:
             "history": example.history,
             "learned": int(example.history[index % len(example.history)]),
         }
+
+    @property
+    def lengths(self) -> Longs:
+        """How many items each sentence shows, int64."""
+        examples = self._examples
+        if isinstance(examples, Histories):
+            return examples.lengths
+        return np.array([len(each.history) for each in examples])
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the examples of an epoch."""

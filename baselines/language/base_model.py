@@ -71,6 +71,7 @@ def open_base(
     device: str,
     needs: Needs,
     shape: scratch.Shape = "llama",
+    units: Sequence[str] = (),
 ) -> Base:
     """The base model of a contestant that is to be fitted.
 
@@ -81,6 +82,7 @@ def open_base(
         device: "cpu" or "cuda".
         needs: refused where they are not met.
         shape: of a model from scratch.
+        units: strings that are a token each for the tokenizer of a model from scratch.
 
     Raises:
         InputError: no such model, or it lacks what is needed, or this machine cannot hold it.
@@ -88,7 +90,7 @@ def open_base(
     if settings.base_model not in scratch.SIZES:
         return _pretrained(settings, device, needs)
     size = scratch.SIZES[settings.base_model]
-    tokenizer = scratch.train_tokenizer(texts, size.vocabulary)
+    tokenizer = scratch.train_tokenizer(texts, size.vocabulary, units)
     model = scratch.build(shape, size, tokenizer, seed)
     made_of = {"tokenizer": tokenizer.backend_tokenizer.to_str(), "seed": seed, "shape": shape}
     identity = f"{settings.base_model}-{shape}-{digest(made_of)[:12]}"

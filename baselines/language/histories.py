@@ -13,6 +13,8 @@ from tasks.prompt_pools import render, templates
 
 # Of the wishes in training, the share that quote a training tag of the target; the others name one of its labels.
 QUOTED = 1 / 3
+# Of the requests that name a label, the share of wishes: a refusal tells little about the titles that answer it.
+WISHES = 3 / 4
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,15 @@ class Example:
     history: Ints
     prompt: str | None
     target: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A request, items that answer it, and the history that stands beside it."""
+
+    request: str
+    items: Ints
+    history: Ints
 
 
 class Histories:
@@ -67,6 +78,11 @@ class Histories:
         history = self._events.values[max(start, stop - self._length) : stop]
         return Example(history, self._prompts.get(index), int(self._targets[index]))
 
+    @property
+    def lengths(self) -> Longs:
+        """How many items each history shows, int64: what the length of its text grows with."""
+        return np.minimum(self._cut - self._start, self._length)
+
     def set_epoch(self, epoch: int) -> None:
         """Draw the examples of an epoch."""
         rng = named_generator(self._seed, self._name, f"epoch {epoch}")
@@ -82,14 +98,11 @@ class Histories:
 
     def _wish(self, rows: Longs, stop: Longs, rng: np.random.Generator) -> None:
         made = self._sets.positive(self._events.values, self._cut[rows] - 1, stop[rows], rng)
-        tags = self._dataset.catalogue.train_tags
         for place, row in enumerate(rows[made.row].tolist()):
             item = int(made.item[place])
             self._targets[row] = item
-            quoted = tags[item] if tags and rng.random() < QUOTED else ()
-            self._prompts[row] = (
-                str(quoted[rng.integers(len(quoted))]) if quoted else self._words(POSITIVE, int(made.label[place]), rng)
-            )
+            quoted = tag_of(self._dataset, item, rng)
+            self._prompts[row] = quoted or in_words(self._dataset, POSITIVE, int(made.label[place]), rng)
 
     def _refuse(self, rows: Longs, stop: Longs, rng: np.random.Generator) -> None:
         every = np.ones(len(rows), bool)
@@ -97,11 +110,81 @@ class Histories:
         for place, row in enumerate(rows[made.row].tolist()):
             targets = made.targets[place]
             self._targets[row] = targets[rng.integers(len(targets))]
-            self._prompts[row] = self._words(NEGATIVE, int(made.label[place]), rng)
+            self._prompts[row] = in_words(self._dataset, NEGATIVE, int(made.label[place]), rng)
 
-    def _words(self, polarity: int, label: int, rng: np.random.Generator) -> str:
-        pool = templates(self._dataset.card.domain, polarity, "train")
-        return render(pool[rng.integers(len(pool))], [self._dataset.catalogue.label_names[label]], polarity)
+
+class RequestsAnswered:
+    """A request for every item, and items that answer it, drawn anew every epoch: what a language model from scratch reads first.
+
+    From single next items it would learn too slowly which titles a word stands for: its first step is a plain association of
+    a catalogue's words, which a pretrained model brings along. Of the events only some histories are shown, to be passed over:
+    their labels are not those that are asked for.
+
+    Args:
+        dataset: its catalogue and train events are read.
+        seed: of the draws.
+        name: of their stream.
+        most: items that answer a request.
+        length: newest events of the history that stands beside half of the requests; 0 for none.
+    """
+
+    def __init__(self, dataset: Dataset, *, seed: int, name: str, most: int, length: int = 0) -> None:
+        self._dataset, self._seed, self._name, self._most, self._length = dataset, seed, name, most, length
+        self._events = dataset.train_events()
+        self._has = dataset.catalogue.label_matrix()
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Answered:
+        return self._rows[index]
+
+    @property
+    def lengths(self) -> Longs:
+        """How many items each history and its answers have, int64."""
+        return np.array([len(row.history) + len(row.items) for row in self._rows])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the requests of an epoch."""
+        rng = named_generator(self._seed, self._name, f"epoch {epoch}")
+        found = [row for item in range(len(self._has)) if (row := self._about(item, rng)) is not None]
+        self._rows = [Answered(request, items, self._beside(rng)) for request, items in found]
+
+    def _beside(self, rng: np.random.Generator) -> Ints:
+        if not self._length or rng.random() < 0.5:
+            return np.empty(0, np.int32)
+        events = self._events[int(rng.integers(len(self._events)))]
+        stop = int(rng.integers(len(events) + 1))
+        return events[max(0, stop - self._length) : stop]
+
+    def _about(self, item: int, rng: np.random.Generator) -> tuple[str, Ints] | None:
+        """A tag of the item, a wish for a label of it, or a refusal of one that it lacks, each with what answers it."""
+        tag = tag_of(self._dataset, item, rng)
+        if tag is not None:
+            return tag, np.array([item], np.int32)
+        own, others = np.flatnonzero(self._has[item]), np.flatnonzero(~self._has[item] & self._has.any(0))
+        wish = len(own) > 0 and (rng.random() < WISHES or not len(others))
+        if not wish and not len(others):
+            return None
+        label = int(rng.choice(own if wish else others))
+        answers = np.flatnonzero(self._has[:, label] == wish)
+        drawn = rng.permutation(answers[answers != item])[: self._most - 1]
+        said = in_words(self._dataset, POSITIVE if wish else NEGATIVE, label, rng)
+        return said, rng.permutation([item, *drawn]).astype(np.int32)
+
+
+def tag_of(dataset: Dataset, item: int, rng: np.random.Generator) -> str | None:
+    """Now and then (`QUOTED`) one of an item's training tags."""
+    tags = dataset.catalogue.train_tags
+    own = tags[item] if tags and rng.random() < QUOTED else ()
+    return str(own[rng.integers(len(own))]) if own else None
+
+
+def in_words(dataset: Dataset, polarity: int, label: int, rng: np.random.Generator) -> str:
+    """A wish for a label, or a refusal of it, in the words of a training template."""
+    pool = templates(dataset.card.domain, polarity, "train")
+    return render(pool[rng.integers(len(pool))], [dataset.catalogue.label_names[label]], polarity)
 
 
 def validation_examples(dataset: Dataset, *, length: int, most: int) -> list[Example]:
@@ -116,11 +199,15 @@ def validation_examples(dataset: Dataset, *, length: int, most: int) -> list[Exa
 
 
 def words_of_training(dataset: Dataset) -> list[str]:
-    """Every training template filled with every label: what a tokenizer that is trained here should have read."""
+    """Every training template filled with every label, and every training tag: what a tokenizer should have read."""
     names, domain = dataset.catalogue.label_names, dataset.card.domain
+    tags = [tag for own in dataset.catalogue.train_tags for tag in own]
     return [
-        render(template, [name], polarity)
-        for polarity in (POSITIVE, NEGATIVE)
-        for template in templates(domain, polarity, "train")
-        for name in names
+        *tags,
+        *(
+            render(template, [name], polarity)
+            for polarity in (POSITIVE, NEGATIVE)
+            for template in templates(domain, polarity, "train")
+            for name in names
+        ),
     ]

@@ -14,10 +14,10 @@ FROM_SCRATCH = ("tiny", "small")
 class BaseModelSettings(Settings):
     """Which language model a contestant stands on.
 
-    `suited` are nested settings that suit a model from scratch, which knows nothing and is small, where nothing else is said.
+    `suited` are settings that suit a model from scratch, which knows nothing and is small, where nothing else is said.
     """
 
-    suited: ClassVar[dict[str, dict[str, Any]]] = {}
+    suited: ClassVar[dict[str, Any]] = {}
 
     base_model: str = Field("tiny", description="name on the hub, folder, or from scratch: `tiny`, `small`")
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
@@ -31,8 +31,9 @@ class BaseModelSettings(Settings):
             return values
         filled = dict(values)
         for key, suited in cls.suited.items():
-            given = filled.get(key, {})
-            filled[key] = suited | given if isinstance(given, dict) else given
+            given = filled.setdefault(key, suited)
+            if isinstance(suited, dict) and isinstance(given, dict):
+                filled[key] = suited | given
         return filled
 
 

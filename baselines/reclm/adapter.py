@@ -30,6 +30,7 @@ class RecLMGen:
 
     card = ModelCard(
         name="reclm_gen",
+        version=2,
         summary="RecLM-gen: a language model tuned to write ten titles under control (SFT on I0 to I3, then PPO).",
         information="prompt",
         max_k=TOP,
@@ -38,6 +39,8 @@ class RecLMGen:
         notes=(
             "Contamination: a pretrained base model may know the dataset; `tiny` and `small` know nothing else.",
             "The request stands verbatim where training has its control sentences; nothing constrains what is written.",
+            "A base from scratch has one token for every title and for what all instructions say, and first reads requests with "
+            "lists of the catalogue that answer them, for it stands in for a pretrained one.",
             "A title that several items share goes to the first that is unseen; the published code takes the first of all.",
         ),
         citation="Lu et al. 2024, Aligning Large Language Models for Controllable Recommendations, ACL",
@@ -46,6 +49,7 @@ class RecLMGen:
     serving_settings: ClassVar[frozenset[str]] = frozenset({"max_tokens", "batch"})
     quick_settings: ClassVar[dict[str, Any]] = {
         "base_model": "tiny",
+        "pretraining.epochs": 2,
         # Enough to write titles that exist.
         "sft.epochs": 3,
         "sft.users": 192,

@@ -12,15 +12,16 @@ import torch
 from baselines.language.adapters import load_adapter, save_adapter, trained_state
 from baselines.language.base_model import Base, Needs, open_base, reopen
 from baselines.language.extras import require
+from baselines.language.histories import RequestsAnswered
 from baselines.language.training import keep_events
-from baselines.reclm.data import Builder, Instructions, held_out
+from baselines.reclm.data import LENGTH, TOP, Builder, Instructions, held_out
 from baselines.reclm.matching import TitleMatcher
 from baselines.reclm.ppo import ACTOR, CRITIC, ActorCritic, improve
 from baselines.reclm.prompts import Words
 from baselines.reclm.rewards import Rewards
 from baselines.reclm.rollouts import Prompts, Writer
 from baselines.reclm.settings import RecLMSettings
-from baselines.reclm.sft import Coder, fine_tune, with_lora
+from baselines.reclm.sft import READING, Coder, fine_tune, read, with_lora
 from baselines.reclm.teacher import Teacher
 from baselines.sequential import SequentialRecommender
 from bench.atomic import atomic_write
@@ -76,15 +77,20 @@ def fine_tuned(settings: RecLMSettings, words: Words, dataset: Dataset, context:
     base = open_base(
         settings,
         texts=words.everything(),
+        units=words.units(),
         seed=context.seed,
         device=context.device,
         needs=needs(settings, trains=True),
     )
     teacher, builder = _teaching(settings, words, dataset, context)
+    logs: dict[str, list[dict[str, float]]] = {}
+    if base.from_scratch:
+        requests = RequestsAnswered(dataset, seed=context.seed, name=READING, most=TOP, length=LENGTH)
+        logs["pretraining"] = read(base, requests, words, settings.pretraining, context)
     data = Instructions(dataset, teacher, builder, settings.task_names, context.seed, settings.sft.users)
     validation = held_out(dataset, teacher, builder, context.seed, VALIDATED)
     model, log = fine_tune(base, data, validation, words, settings.sft, context)
-    fitted = Fitted(base, dataset.fingerprint, logs={"sft": log})
+    fitted = Fitted(base, dataset.fingerprint, logs=logs | {"sft": log})
     if not base.from_scratch:
         fitted.adapters[SFT] = _copied(trained_state(model))
         base.model = model.merge_and_unload()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 INSTRUCTION, INTENTIONS = (Path(__file__).with_name(f"{name}.j2") for name in ("instruction", "intentions"))
 NUMBER = re.compile(r"^\s*[0-9]{1,3}[.)]\s*")
 LONGEST_TITLE = 160
+# Titles of the longest list, and the items in instructions that a tokenizer is shown.
+LINES, SHOWN = 10, (0, 1)
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,29 @@ class Words:
             for label in range(len(self.labels))
             for sentence in self.intentions(kind, label, 3, 10, harness=True)
         ]
-        shown = [
-            self.instruction(history, intention, 10, candidates, question)
-            for history in ((), (0, 1))
-            for intention in (None, "")
-            for candidates in ((), (0, 1))
-            for question in (None, 0)
-        ]
         lists = [
             self.listing(range(start, min(start + 10, len(self.titles)))) for start in range(0, len(self.titles), 10)
         ]
-        return [*lists, *sentences, *(message.content for turns in shown for message in turns)]
+        return [*lists, *sentences, *self._shown("")]
+
+    def units(self) -> list[str]:
+        """What is one token for a tokenizer trained here: every title, and what instructions and lists say around them."""
+        from baselines.language.scratch import fixed_parts
+
+        said = "what is said"
+        numbers = [f"{place}. " for place in range(1, LINES + 1)]
+        return [*self.titles, *numbers, *fixed_parts(self._shown(said), [said, *(self.titles[item] for item in SHOWN)])]
+
+    def _shown(self, intention: str) -> list[str]:
+        """What is said in instructions of every form."""
+        return [
+            message.content
+            for history in ((), SHOWN)
+            for said in (None, intention)
+            for candidates in ((), SHOWN)
+            for question in (None, SHOWN[0])
+            for message in self.instruction(history, said, LINES, candidates, question)
+        ]
 
 
 def read_lines(text: str) -> list[str]:

@@ -11,9 +11,17 @@ from baselines.sasrec import SASRecSettings
 
 # A model that knows nothing needs larger steps than a pretrained one, and it is small: batches fit at once.
 FROM_SCRATCH: dict[str, dict[str, Any]] = {
-    "sft": {"epochs": 16, "batch_size": 32, "accumulate": 1, "learning_rate": 3e-3, "warmup": 0.05},
+    "sft": {"epochs": 3, "batch_size": 16, "accumulate": 1, "learning_rate": 2e-3, "warmup": 0.05},
     "rl": {"epochs": 8, "learning_rate": 3e-4, "prompts": 48, "passes": 2, "warmup": 5},
 }
+
+
+class PretrainingSettings(TrainingSettings):
+    """How a base from scratch learns what the words of requests stand for, before it stands in for a pretrained one."""
+
+    epochs: int = Field(9, ge=1, description="epochs; one has a request an item, with a list that answers it")
+    batch_size: int = Field(8, ge=1, description="requests in an update, of all processes together")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
 
 
 class SFTSettings(TrainingSettings):
@@ -76,6 +84,7 @@ class RecLMSettings(BaseModelSettings):
         "all",
         description="how control is said in training: the paper's 12 sentences, or also the benchmark's training templates",
     )
+    pretraining: PretrainingSettings = Field(PretrainingSettings(), description="of a base from scratch")
     sft: SFTSettings = Field(SFTSettings(), description="supervised fine-tuning")
     rl: RLSettings = Field(RLSettings(), description="reinforcement learning")
     backbone: SASRecSettings = Field(SASRecSettings(), description="settings of sasrec, the teacher")

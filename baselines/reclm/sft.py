@@ -9,14 +9,16 @@ import torch
 from torch.nn import functional
 
 from baselines.language.base_model import Base
+from baselines.language.histories import RequestsAnswered
+from baselines.language.settings import TrainingSettings
 from baselines.language.training import train
 from baselines.reclm.data import Example, Instructions
 from baselines.reclm.prompts import Words
 from baselines.reclm.settings import SFTSettings
-from bench.contracts import FitContext
+from bench.contracts import FitContext, Longs
 from bench.llm.hf_engine import chat_prompt
 
-NAME = "reclm sft"
+NAME, READING = "reclm sft", "reclm pretraining"
 EPSILON = 1e-5
 IGNORED = -100
 
@@ -96,6 +98,62 @@ class Supervised(torch.nn.Module):
         logits = answer_logits(self.model, input_ids, attention_mask, answers.shape[1]).logits
         loss = functional.cross_entropy(logits.float().transpose(1, 2), answers, ignore_index=IGNORED, reduction="none")
         return (loss.sum(1) / (answers != IGNORED).sum(1)).mean()
+
+
+class Reading(torch.utils.data.Dataset[Example]):
+    """What a base from scratch reads before it is tuned: requests with lists that answer them, as tasks I3 and I1 word them."""
+
+    def __init__(self, requests: RequestsAnswered) -> None:
+        self._requests = requests
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __getitem__(self, index: int) -> Example:
+        row = self._requests[index]
+        items, history = tuple(row.items.tolist()), tuple(row.history.tolist())
+        return Example("reading", history, row.request, len(items), items, items[0])
+
+    @property
+    def lengths(self) -> Longs:
+        """How many titles each text names, int64."""
+        return self._requests.lengths
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the requests of an epoch."""
+        self._requests.set_epoch(epoch)
+
+
+class Read(torch.nn.Module):
+    """Mean negative log-likelihood of all tokens, prompts and answers alike: such a base has to learn both."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar."""
+        positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        labels = input_ids.masked_fill(attention_mask == 0, IGNORED)
+        loss: torch.Tensor = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, labels=labels, use_cache=False
+        ).loss
+        return loss
+
+
+def read(
+    base: Base, requests: RequestsAnswered, words: Words, settings: TrainingSettings, context: FitContext
+) -> list[dict[str, float]]:
+    """Train all weights of a base from scratch on requests and their answers; gives the log."""
+    base.model.requires_grad_(True)
+    return train(
+        READING,
+        Read(base.model),
+        data=Reading(requests),
+        collate=Coder(base.tokenizer, words).batch,
+        settings=settings,
+        context=context,
+    )
 
 
 def fine_tune(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from baselines.asking import ItemWords
-from baselines.language.histories import Example, Histories, validation_examples, words_of_training
+from baselines.language.histories import Example, Histories, RequestsAnswered, validation_examples, words_of_training
 from baselines.recgpt import PromptWords, RecGPT, RecGPTSettings, first_line
 from baselines.recgpt_training import IGNORED, Collate, Dialogues
 from bench import registry
@@ -87,10 +87,12 @@ def test_examples_come_from_train_events_alone(small: Dataset) -> None:
 def test_wishes_and_refusals_are_kept_by_their_targets(small: Dataset) -> None:
     data, names = Histories(small, seed=3, name="x", length=6, requests=1.0), small.catalogue.label_names
     has, told = small.catalogue.label_matrix(), set(words_of_training(small))
+    tags = {tag for own in small.catalogue.train_tags for tag in own}
+    assert tags < told
     labels = 0
     for index in range(len(data)):
         example = data[index]
-        if example.prompt not in told:
+        if example.prompt not in told - tags:
             assert example.prompt is None or example.prompt in small.catalogue.train_tags[example.target]
             continue
         (label,) = [place for place, name in enumerate(names) if name.lower() in example.prompt.lower()]
@@ -99,6 +101,26 @@ def test_wishes_and_refusals_are_kept_by_their_targets(small: Dataset) -> None:
         assert not wish or not has[example.history[-1], label]
         labels += 1
     assert labels > 10
+
+
+def test_requests_are_answered_by_their_label(small: Dataset) -> None:
+    data, has = RequestsAnswered(small, seed=3, name="x", most=4, length=5), small.catalogue.label_matrix()
+    names, kinds = small.catalogue.label_names, {"tag": 0, "wish": 0, "refusal": 0}
+    assert len(data) == len(has) and data.lengths.tolist() == [len(row.history) + len(row.items) for row in data]
+    for row in data:
+        said = [place for place, name in enumerate(names) if name.lower() in row.request.lower()]
+        if not said:
+            kinds["tag"] += 1
+            assert row.request in small.catalogue.train_tags[row.items[0]] and len(row.items) == 1
+            continue
+        kept = has[row.items, said[0]]
+        kinds["wish" if kept.all() else "refusal"] += 1
+        assert kept.all() or not kept.any()
+        assert 1 <= len(set(row.items.tolist())) == len(row.items) <= 4 and len(row.history) <= 5
+    assert min(kinds.values()) > 2 and kinds["wish"] > kinds["refusal"]
+    first = [row.request for row in data]
+    data.set_epoch(1)
+    assert [row.request for row in data] != first
 
 
 def test_validation_asks_for_the_first_event_after_training(small: Dataset) -> None:
@@ -136,7 +158,8 @@ def test_trains_saves_loads_and_ranks(tmp_path: Path, monkeypatch: pytest.Monkey
     quick = {**RecGPT.quick_settings, "titles": 3, "training.users": 16}
     model = RecGPT(RecGPTSettings.parse("recgpt", quick))
     model.fit(dataset.for_training(), ScratchContext(tmp_path / "scratch"))
-    assert len(model.log) == 1 and np.isfinite(model.log[0]["loss"])
+    assert [len(model.log[stage]) for stage in ("recgpt pretraining", "recgpt")] == [1, 1]
+    assert all(np.isfinite(log[0]["loss"]) for log in model.log.values())
     asked = Requests(
         np.arange(2, dtype=np.int32), Ragged.of([dataset.events[0][:9], dataset.events[1][:9]]), ("x", "y")
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baselines.language import sources
+from baselines.language import scratch, sources
 from baselines.language.adapters import load_adapter, save_adapter
 from baselines.language.base_model import Needs, open_base, reopen
 from baselines.language.extras import require
@@ -184,3 +184,18 @@ def test_an_adapter_belongs_to_a_base_and_a_catalogue(tmp_path):
         load_adapter(other, tmp_path, base="a", catalogue=None)
     with pytest.raises(InputError, match="there is no adapter"):
         load_adapter(other, tmp_path / "nowhere", base="a", catalogue=None)
+
+
+def test_units_are_one_token_and_stand_for_themselves(tmp_path):
+    titles = ["The Lonely Window (2019)", "It", "Amélie, the (2001)"]
+    texts = [f'Films: "{titles[0]}", "{titles[1]}".', f'Films: "{titles[2]}", "{titles[0]}".']
+    fixed = scratch.fixed_parts(texts, titles)
+    assert fixed == ['", "', 'Films: "']
+    tokenizer = scratch.train_tokenizer(texts, 300, [*titles, *fixed])
+    tokenizer.save_pretrained(tmp_path)
+    from transformers import AutoTokenizer
+
+    for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert all(len(each.tokenize(unit)) == 1 for unit in (*titles, *fixed))
+        ids = each(texts[0], add_special_tokens=False).input_ids
+        assert each.decode(ids) == texts[0] and len(ids) < 9

@@ -21,7 +21,15 @@ from tests.conftest import ScratchContext, small_dataset
 from tests.tools.language_models import write_model
 
 BACKBONE = {"backbone.epochs": 1, "backbone.length": 12, "backbone.dim": 8, "backbone.batch": 40}
-QUICK = {"base_model": "tiny", "sft.epochs": 1, "tasks": "I0", "sft.users": 16, "max_tokens": 32, **BACKBONE}
+QUICK = {
+    "base_model": "tiny",
+    "pretraining.epochs": 1,
+    "sft.epochs": 1,
+    "tasks": "I0",
+    "sft.users": 16,
+    "max_tokens": 32,
+    **BACKBONE,
+}
 RL = {"stage": "rl", "rl.epochs": 1, "rl.prompts": 6, "rl.batch_size": 6, "rl.accumulate": 1}
 
 
