@@ -37,6 +37,19 @@ def test_a_changed_number_on_the_published_board_is_found(tmp_path: Path) -> Non
     )
 
 
+def test_no_table_shows_two_judges(tmp_path: Path) -> None:
+    values = json.loads((RESULTS / "leaderboard.json").read_text("utf-8"))
+    judge = {row["id"]: (row["judge"] or {}).get("identity") for row in values["rows"]}
+    for group in values["groups"]:
+        names = [*(name for place in group["places"] for name in place["rows"]), *group["beside"]]
+        assert len({judge[name] for name in names}) == 1, group["id"]
+    ours = next(group for group in values["groups"] if group["judge"] is not None)
+    ours["beside"].append(next(row["id"] for row in values["rows"] if row["source"] == "published" and row["judge"]))
+    (tmp_path / "leaderboard.json").write_text(json.dumps(values), "utf-8")
+    problems = verify_board(tmp_path / "leaderboard.json", Data(None, SilentProgress())).problems
+    assert any("shows rows of 2 judges side by side" in line for line in problems)
+
+
 def test_the_page_is_of_the_published_board_and_asks_nothing_of_the_network() -> None:
     page = (RESULTS / "leaderboard" / "index.html").read_text("utf-8")
     board = read_board(RESULTS / "leaderboard.json")

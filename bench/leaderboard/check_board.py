@@ -16,7 +16,7 @@ from bench.leaderboard.archive import unpack
 from bench.leaderboard.build import row_order
 from bench.leaderboard.entries import Entry, read_probes, run_entries
 from bench.leaderboard.paper import published_rows
-from bench.leaderboard.ranks import group_key, group_name, make_groups
+from bench.leaderboard.ranks import group_key, group_name, judged_by, make_groups
 from bench.leaderboard.rows import Board, Group, Row, read_board
 from bench.leaderboard.verify import TOLERANCE, Data, verify_run
 from bench.runs import JOURNAL, RUNS
@@ -132,6 +132,9 @@ def _group_problems(board: Board) -> Iterator[str]:
         for name in [*members, *group.beside]:
             if name not in rows:
                 yield f"group {group.id}: there is no row {name!r}"
+        judges = {judged_by(rows[name]) for name in [*members, *group.beside] if name in rows}
+        if len(judges) > 1:
+            yield f"group {group.id} shows rows of {len(judges)} judges side by side"
         for name in members:
             if name in rows and group_name(group_key(rows[name])) != group.id:
                 own = group_name(group_key(rows[name]))

@@ -293,6 +293,7 @@ def _beside(members: list[Entry], rows: Sequence[Row], published: Sequence[Row])
         for row in published
         if (row.task, row.dataset, row.protocol) == (first.task, first.dataset, first.protocol)
         and (row.condition == first.condition or row.information != "prompt")
-        and (row.judge is None) == (first.judge is None)
+        # What another judge says of a list is no number to read beside this one's.
+        and judged_by(row) == judged_by(first)
     ]
     return sorted(row.id for row in [*kept.values(), *paper])

@@ -23,7 +23,7 @@ Page.details = (() => {
   function told(group, row) {
     return [
       `${row.model} ${word("information", row.information) || `is told: ${row.information}`}.`, word("task", row.task),
-      row.condition === "none" ? "" : word("protocol", row.protocol), word("condition", row.condition), word("source", row.source),
+      ["none", "free"].includes(row.condition) ? "" : word("protocol", row.protocol), word("condition", row.condition), word("source", row.source),
       row.condition !== group.condition ? `It is read beside the condition ${group.condition}, which changes nothing for it.` : "",
     ].filter(Boolean).join(" ");
   }

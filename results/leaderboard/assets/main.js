@@ -43,7 +43,7 @@
     const asked = Math.max(0, ...one.lines.map((line) => first(line).examples || 0));
     return [
       Page.word("task", one.task),
-      one.condition === "none" ? "" : Page.word("protocol", one.protocol),
+      ["none", "free"].includes(one.condition) ? "" : Page.word("protocol", one.protocol),
       Page.word("condition", one.condition),
       one.windows?.length ? `Values are means over N = ${one.windows.join(", ")}.` : "",
       asked ? `${Page.whole(asked)} examples${one.dataset_fingerprint ? `, data ${one.dataset_fingerprint.slice(0, 8)}` : ""}.` : "",
