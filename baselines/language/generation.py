@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +22,20 @@ BATCH = 32
 
 
 def greedy(
-    base: Base, prompts: list[str], *, max_tokens: int, stop: tuple[str, ...] = (), batch: int = BATCH
+    base: Base,
+    prompts: list[str],
+    *,
+    max_tokens: int,
+    stop: tuple[str, ...] = (),
+    batch: int = BATCH,
+    once: Collection[int] = (),
 ) -> list[str]:
-    """The greedy continuation of every prompt, up to the end token or one of `stop`.
+    """The greedy continuation of every prompt, up to the end token or one of `stop`; no token of `once` comes twice.
 
     Raises:
         CheckError: a prompt does not fit into the model's context or the GPU's memory.
     """
-    replies = _complete(base, prompts, Sampling(max_tokens=max_tokens, stop=stop), batch)
+    replies = _complete(base, prompts, Sampling(max_tokens=max_tokens, stop=stop), batch, once)
     return [reply.texts[0] for reply in replies]
 
 
@@ -58,10 +65,12 @@ def _beams_of(replies: list[Reply], beams: int) -> tuple[list[list[str]], Floats
     return [list(reply.texts) for reply in replies], scores
 
 
-def _complete(base: Base, prompts: list[str], sampling: Sampling, batch: int) -> list[Reply]:
+def _complete(
+    base: Base, prompts: list[str], sampling: Sampling, batch: int, once: Collection[int] = ()
+) -> list[Reply]:
     """Replies in the order of the prompts; those of like length are generated together, the longest first."""
     base.model.eval()
-    generator = CausalGenerator(base.model, base.tokenizer, base.device)
+    generator = CausalGenerator(base.model, base.tokenizer, base.device, once)
     order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     replies: dict[int, Reply] = {}
     for start in range(0, len(order), batch):

@@ -38,9 +38,10 @@ class RecLMGen:
         settings=RecLMSettings.described(),
         notes=(
             "Contamination: a pretrained base model may know the dataset; `tiny` and `small` know nothing else.",
-            "The request stands verbatim where training has its control sentences; nothing constrains what is written.",
+            "The request stands verbatim where training has its control sentences; nothing constrains what a pretrained base writes.",
             "A base from scratch has one token for every title and for what all instructions say, and first reads requests with "
-            "lists of the catalogue that answer them, for it stands in for a pretrained one.",
+            "lists of the catalogue that answer them, for it stands in for a pretrained one. It writes no title that stands in "
+            "its prompt or list already: greedy search of an uncertain model would repeat one.",
             "A title that several items share goes to the first that is unseen; the published code takes the first of all.",
         ),
         citation="Lu et al. 2024, Aligning Large Language Models for Controllable Recommendations, ACL",
@@ -95,7 +96,7 @@ class RecLMGen:
         from bench.llm.hf_engine import chat_prompt
 
         prompts = [chat_prompt(self.base.tokenizer, turns) for turns in self._instructions(requests)]
-        texts = greedy(self.base, prompts, max_tokens=self._longest, batch=self.settings.batch)
+        texts = greedy(self.base, prompts, max_tokens=self._longest, batch=self.settings.batch, once=self._titles)
         accounts, matcher = Accounts(len(requests), COUNTED), TitleMatcher(self.words.titles)
         lists = []
         for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
@@ -110,6 +111,14 @@ class RecLMGen:
             [f"10. {title}\n" for title in self.words.titles], add_special_tokens=False
         ).input_ids
         return min(self.settings.max_tokens, TOP * max(map(len, lines)) + 1)
+
+    @cached_property
+    def _titles(self) -> list[int]:
+        """The tokens of titles where each is one: the likeliest title of an uncertain model is the one that it just wrote."""
+        if not self.base.from_scratch:
+            return []
+        coded = self.base.tokenizer(list(self.words.titles), add_special_tokens=False).input_ids
+        return [tokens[0] for tokens in coded if len(tokens) == 1]
 
     def _instructions(self, requests: Requests) -> Any:
         for row in range(len(requests)):

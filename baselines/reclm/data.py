@@ -1,8 +1,9 @@
 """What RecLM-gen is taught: the instructions of tasks I0 to I3 and I3-re with their lists, from train events and a teacher.
 
-Labels follow the released code (`microsoft/RecAI:RecLM-gen`, `sft/dataset.py` and `rl/dataset.py`), with two changes. The
+Labels follow the released code (`microsoft/RecAI:RecLM-gen`, `sft/dataset.py` and `rl/dataset.py`), with three changes. The
 control sentences of I2 say "no more than" and "at least" where the original says "less than" and "more than", since its own
-labels and rewards count the bound itself as met. General chat (ShareGPT) is not replayed.
+labels and rewards count the bound itself as met. General chat (ShareGPT) is not replayed. Lists of the fine-tuning leave out
+all that the user has seen, not only the ten titles of the history: nobody is taught to recommend what is masked in testing.
 
 Everything is a pure function of (seed, name, epoch): a training that goes on after a kill meets the same examples.
 """
@@ -27,9 +28,9 @@ CONTROLS = ("I0", "wish", "refusal", "less", "more", "about")
 
 
 class Orders(Protocol):
-    """A teacher: for each history the items outside it, best first."""
+    """A teacher: for each history the items that the user has not seen, best first."""
 
-    def orders(self, histories: Ragged) -> Iterator[Ints]:
+    def orders(self, histories: Ragged, seen: Ragged | None = None) -> Iterator[Ints]:
         """See `baselines.reclm.teacher.Teacher`."""
 
 
@@ -222,6 +223,11 @@ class Cuts:
         rows = [self._events.values[at + begin : at + end] for at, begin, end in zip(first, start, target, strict=True)]
         return Ragged.of(rows), self._events.values[first + target]
 
+    def before(self, users: npt.NDArray[Any], targets: Ints) -> Ragged:
+        """All train events before the given one of each user."""
+        rows = (self._events[user] for user in users)
+        return Ragged.of([row[: np.flatnonzero(row == target)[0]] for row, target in zip(rows, targets, strict=True)])
+
 
 class Instructions:
     """The examples of fine-tuning: of every epoch one a user and user task, and one an item and item task.
@@ -269,7 +275,7 @@ class Instructions:
             users = np.sort(rng.choice(users, self._most, replace=False))
         histories, targets = self._cuts.draw(users, rng)
         build: Callable[..., Example] = {"I0": self._builder.i0, "I1": self._builder.i1, "I2": self._builder.i2}[task]
-        for row, order in enumerate(self._teacher.orders(histories)):
+        for row, order in enumerate(self._teacher.orders(histories, self._cuts.before(users, targets))):
             yield build(histories[row], int(targets[row]), order, rng)
 
 
@@ -280,9 +286,10 @@ def held_out(dataset: Dataset, teacher: Orders, builder: Builder, seed: int, mos
     rng = named_generator(seed, "reclm", "held out")
     if len(users) > most:
         users = np.sort(rng.choice(users, most, replace=False))
-    histories = Ragged.of([dataset.events[user][: ends[user]][-LENGTH:] for user in users])
+    seen = Ragged.of([dataset.events[user][: ends[user]] for user in users])
+    histories = Ragged.of([row[-LENGTH:] for row in (seen[place] for place in range(len(users)))])
     made = []
-    for row, order in enumerate(teacher.orders(histories)):
+    for row, order in enumerate(teacher.orders(histories, seen)):
         target = int(dataset.events[users[row]][ends[users[row]]])
         make = builder.i0 if row % 2 == 0 else builder.i1
         made.append(make(histories[row], target, order, rng))

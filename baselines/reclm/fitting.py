@@ -85,7 +85,7 @@ def fine_tuned(settings: RecLMSettings, words: Words, dataset: Dataset, context:
     teacher, builder = _teaching(settings, words, dataset, context)
     logs: dict[str, list[dict[str, float]]] = {}
     if base.from_scratch:
-        requests = RequestsAnswered(dataset, seed=context.seed, name=READING, most=TOP, length=LENGTH)
+        requests = RequestsAnswered(dataset, seed=context.seed, name=READING, most=TOP, length=LENGTH, ranked=True)
         logs["pretraining"] = read(base, requests, words, settings.pretraining, context)
     data = Instructions(dataset, teacher, builder, settings.task_names, context.seed, settings.sft.users)
     validation = held_out(dataset, teacher, builder, context.seed, VALIDATED)

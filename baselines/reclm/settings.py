@@ -11,7 +11,7 @@ from baselines.sasrec import SASRecSettings
 
 # A model that knows nothing needs larger steps than a pretrained one, and it is small: batches fit at once.
 FROM_SCRATCH: dict[str, dict[str, Any]] = {
-    "sft": {"epochs": 3, "batch_size": 16, "accumulate": 1, "learning_rate": 2e-3, "warmup": 0.05},
+    "sft": {"epochs": 2, "batch_size": 8, "accumulate": 1, "learning_rate": 1e-3, "warmup": 0.05},
     "rl": {"epochs": 8, "learning_rate": 3e-4, "prompts": 48, "passes": 2, "warmup": 5},
 }
 
@@ -20,7 +20,7 @@ class PretrainingSettings(TrainingSettings):
     """How a base from scratch learns what the words of requests stand for, before it stands in for a pretrained one."""
 
     epochs: int = Field(9, ge=1, description="epochs; one has a request an item, with a list that answers it")
-    batch_size: int = Field(8, ge=1, description="requests in an update, of all processes together")
+    batch_size: int = Field(4, ge=1, description="requests in an update, of all processes together")
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
 
 

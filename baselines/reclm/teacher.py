@@ -18,13 +18,19 @@ class Teacher:
     def __init__(self, model: SequentialRecommender) -> None:
         self._model = model
 
-    def orders(self, histories: Ragged) -> Iterator[Ints]:
-        """For each history, all items outside it, best first, int32 [V - len(history)]; ties go to the lower index."""
+    def orders(self, histories: Ragged, seen: Ragged | None = None) -> Iterator[Ints]:
+        """For each history all items that are not in `seen`, best first, int32 [V - len(seen)]; ties go to the lower index.
+
+        Args:
+            histories: what the scores hang on.
+            seen: what is left out of each order; the history itself when not given.
+        """
+        barred = histories if seen is None else seen
         for start in range(0, len(histories), ROWS):
             rows = histories.take(np.arange(start, min(start + ROWS, len(histories))))
             scores, _ = self._model.score(Requests(np.zeros(len(rows), np.int32), rows))
             order = np.argsort(-scores, axis=1, kind="stable").astype(np.int32)
             for row in range(len(rows)):
-                seen = np.zeros(scores.shape[1], bool)
-                seen[rows[row]] = True
-                yield order[row][~seen[order[row]]]
+                gone = np.zeros(scores.shape[1], bool)
+                gone[barred[start + row]] = True
+                yield order[row][~gone[order[row]]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from bench.llm.contracts import Failure, Sampling
@@ -18,12 +19,14 @@ class CausalGenerator:
         model: of transformers, in evaluation mode, on `device`.
         tokenizer: its own, with a pad token.
         device: cpu or cuda.
+        once: tokens that are not written where they stand in the prompt, or in the answer so far, already.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, device: str, once: Collection[int] = ()) -> None:
         import torch
 
         self._torch, self._model, self._tokenizer, self._device = torch, model, tokenizer, device
+        self._once = torch.tensor(sorted(once), dtype=torch.long, device=device)
         self._longest = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
 
     def too_long(self, prompt: str, sampling: Sampling) -> RequestError | None:
@@ -68,6 +71,8 @@ class CausalGenerator:
         else:
             # Greedy answers are all the same: one is made.
             options |= {"do_sample": False, "num_return_sequences": 1}
+        if len(self._once):
+            options |= {"logits_processor": [self._bar]}
         if sampling.stop:
             options |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
         with torch.inference_mode(), torch.random.fork_rng(devices=["cuda"] if self._device == "cuda" else []):
@@ -84,6 +89,13 @@ class CausalGenerator:
             own = None if scores is None else tuple(scores[place * per : (place + 1) * per])
             replies.append(self._reply(rows * (sampling.n // per), sampling, prompt_tokens, own))
         return replies
+
+    def _bar(self, tokens: Any, scores: Any) -> Any:
+        """Scores [B, vocabulary] without what must not come again after the tokens [B, T]."""
+        stands = self._torch.zeros_like(scores, dtype=self._torch.bool).scatter_(1, tokens, True)
+        only = self._torch.zeros(scores.shape[1], dtype=self._torch.bool, device=scores.device)
+        only[self._once] = True
+        return scores.masked_fill(stands & only, -self._torch.inf)
 
     def _reply(
         self, rows: list[list[int]], sampling: Sampling, prompt_tokens: int, scores: tuple[float, ...] | None

@@ -11,6 +11,8 @@ import pytest
 
 from baselines.popularity import Random
 from baselines.recgpt import RecGPT, RecGPTSettings
+from baselines.reclm.adapter import RecLMGen
+from baselines.reclm.settings import RecLMSettings
 from bench.contracts import Dataset, Examples, Ranking
 from bench.progress import SilentProgress
 from bench.scoring import build_examples, load_dataset
@@ -66,4 +68,16 @@ def test_recgpt_learns(mini: Dataset, wishes: Examples, tmp_path: Path, monkeypa
     model.fit(mini.for_training(), ScratchContext(tmp_path))
     ranking = model.rank(wishes.requests, 10)
     assert falls(model.log["recgpt pretraining"], 0.7) and exact(ranking) > 0.9
+    assert above_chance(ranking, wishes, mini, tmp_path)
+
+
+def test_reclm_gen_learns(mini: Dataset, wishes: Examples, tmp_path: Path) -> None:
+    """As a user has it, but for a teacher of five epochs."""
+    quick = {"base_model": "tiny", "backbone.epochs": 5}
+    model = RecLMGen(RecLMSettings.parse("reclm_gen", quick))
+    model.fit(mini.for_training(), ScratchContext(tmp_path))
+    ranking = model.rank(wishes.requests, 10)
+    logs = model.fitted.logs
+    assert falls(logs["pretraining"], 0.6) and logs["sft"][-1]["loss"] < logs["pretraining"][0]["loss"]
+    assert exact(ranking) > 0.9 and ranking.extras["llm_duplicate"].sum() == 0
     assert above_chance(ranking, wishes, mini, tmp_path)

@@ -41,6 +41,20 @@ def test_greedy_stops_at_a_stop_string(base):
     assert greedy(base, ["A film"], max_tokens=8, stop=(stop,)) == [whole[: whole.index(stop)]]
 
 
+def test_what_comes_once_is_neither_repeated_nor_taken_from_the_prompt(base):
+    prompts = ["A film", "A film called number 7"]
+    ids = base.tokenizer(prompts, add_special_tokens=False).input_ids
+    everything = range(len(base.tokenizer))
+    for prompt, text in zip(ids, greedy(base, prompts, max_tokens=12, once=everything), strict=True):
+        written = list(prompt)
+        while len(written) < len(prompt) + 12 and written[-1] != base.tokenizer.eos_token_id:
+            scores = next_token(base, written)
+            scores[[*written, base.tokenizer.pad_token_id]] = -torch.inf
+            written.append(int(scores.argmax()))
+        assert len(set(written)) == len(written)
+        assert text == base.tokenizer.decode(written[len(prompt) :], skip_special_tokens=True)
+
+
 def test_beams_carry_their_log_probabilities(base):
     texts, scores = beams(base, ["A film", "number"], beams=4, max_tokens=1)
     assert scores.shape == (2, 4) and [len(row) for row in texts] == [4, 4]

@@ -86,9 +86,9 @@ class ByNumber:
     def __init__(self, n: int) -> None:
         self.n = n
 
-    def orders(self, histories: Ragged):
+    def orders(self, histories: Ragged, seen: Ragged | None = None):
         for row in range(len(histories)):
-            yield np.setdiff1d(np.arange(self.n, dtype=np.int32), histories[row])
+            yield np.setdiff1d(np.arange(self.n, dtype=np.int32), (seen or histories)[row])
 
 
 @pytest.fixture
@@ -122,6 +122,14 @@ def test_cut_points_are_uniform():
     # With the target at 4 the start is any of 0 to 3.
     lengths = histories.lengths[targets == 4]
     assert np.abs(np.bincount(lengths, minlength=5)[1:] / len(lengths) - 0.25).max() < 0.04
+
+
+def test_lists_hold_nothing_that_the_user_has_seen(instructions, dataset):
+    train = dataset.train_events()
+    for task in USER_TASKS:
+        for user, example in enumerate(of_task(instructions, task)):
+            events = train[user].tolist()
+            assert not set(example.items) & set(events[: events.index(example.target)])
 
 
 def test_lists_do_what_their_control_says(instructions, dataset):
