@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from baselines.lancer.prompts import going_on
+
 IMPOSSIBLE = -1e9
 
 
@@ -57,7 +59,7 @@ def beam_search(
         input_ids=input_ids,
         attention_mask=mask,
         position_ids=place[:, prefix:],
-        past_key_values=cache,
+        **going_on(cache),
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
@@ -73,7 +75,7 @@ def beam_search(
         # Prompts of a row's beams are alike, so the mask needs no reordering.
         mask, place = torch.cat([mask, mask.new_ones(len(mask), 1)], 1), place + 1
         logits = model(
-            input_ids=token[:, None], attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
+            input_ids=token[:, None], attention_mask=mask, position_ids=place, **going_on(cache), use_cache=True
         ).logits[:, -1]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from baselines.lancer.prompts import KNOWLEDGE_LENGTH, KnowledgePrompt, ReasoningPrompt, Shape
+from baselines.lancer.prompts import KNOWLEDGE_LENGTH, KnowledgePrompt, ReasoningPrompt, Shape, going_on
 from baselines.lancer.reading import IGNORED, right_padded
 
 # Texts that go through the knowledge model at once where no gradient is kept.
@@ -89,7 +89,7 @@ class LancerNet(nn.Module):
         """
         cache = self.prefix(history)
         loss: torch.Tensor = self.reasoning(
-            input_ids=input_ids, attention_mask=_behind(cache, attention_mask), past_key_values=cache, labels=labels
+            input_ids=input_ids, attention_mask=_behind(cache, attention_mask), **going_on(cache), labels=labels
         ).loss
         if self._learns and self.training:
             loss = loss + self.knowledge_loss(learned)
@@ -108,7 +108,7 @@ class LancerNet(nn.Module):
         cache = self.knowledge_prompt.prefix(len(ids))
         labels = ids.masked_fill(mask == 0, IGNORED)
         loss: torch.Tensor = self.knowing(
-            input_ids=ids, attention_mask=_behind(cache, mask), past_key_values=cache, labels=labels
+            input_ids=ids, attention_mask=_behind(cache, mask), **going_on(cache), labels=labels
         ).loss
         return loss
 
@@ -130,7 +130,7 @@ class LancerNet(nn.Module):
             ids, mask = self._padded(rows)
             cache = self.knowledge_prompt.prefix(len(ids))
             hidden = self.knowing.transformer(
-                input_ids=ids, attention_mask=_behind(cache, mask), past_key_values=cache
+                input_ids=ids, attention_mask=_behind(cache, mask), **going_on(cache)
             ).last_hidden_state
             weight = mask[:, :, None].to(hidden.dtype)
             vectors[rows] = ((hidden * weight).sum(1) / weight.sum(1)).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,6 +12,18 @@ from torch import nn
 # As released: places of the knowledge prompt, of the reasoning prompt (one for each history item), and dropout of the former.
 KNOWLEDGE_LENGTH, HISTORY_LENGTH, DROPOUT = 20, 10, 0.2
 KNOWLEDGE_BIAS, REASONING_BIAS = 0.1, 0.01
+
+
+def going_on(prefix: Any) -> dict[str, Any]:
+    """The argument of a GPT-2 that takes up a cache, as the installed transformers calls it."""
+    return {_name_of_cache(): prefix}
+
+
+@cache
+def _name_of_cache() -> str:
+    from transformers import GPT2LMHeadModel
+
+    return "cache" if "cache" in inspect.signature(GPT2LMHeadModel.forward).parameters else "past_key_values"
 
 
 class Shape:

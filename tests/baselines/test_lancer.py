@@ -16,7 +16,7 @@ from baselines.lancer.beams import beam_search
 from baselines.lancer.fitting import train_phases
 from baselines.lancer.network import LancerNet
 from baselines.lancer.probes import templates, transfer
-from baselines.lancer.prompts import HISTORY_LENGTH, KNOWLEDGE_LENGTH
+from baselines.lancer.prompts import HISTORY_LENGTH, KNOWLEDGE_LENGTH, going_on
 from baselines.lancer.reading import IGNORED, Sentences, collate
 from baselines.lancer.wording import WORDINGS, ItemTexts, wording
 from baselines.language.histories import Example
@@ -90,9 +90,7 @@ def test_item_vectors_are_means_over_real_tokens() -> None:
     model = net()
     with torch.no_grad():
         cache = model.knowledge_prompt.prefix(1)
-        hidden = model.knowing.transformer(
-            input_ids=torch.tensor([[2, 3, 4, 9]]), past_key_values=cache
-        ).last_hidden_state
+        hidden = model.knowing.transformer(input_ids=torch.tensor([[2, 3, 4, 9]]), **going_on(cache)).last_hidden_state
     assert torch.allclose(model.item_vectors()[0], hidden[0].mean(0), atol=1e-5)
     longer = net()
     longer.read([text + [5] * (v % 4) for v, text in enumerate(longer._texts)])
@@ -165,7 +163,7 @@ def brute_force(model: Any, prompt: list[int], prefix: Any, length: int) -> list
         last = [END] if size < length else list(range(VOCABULARY))
         ways = [(*middle, end) for middle in itertools.product(words, repeat=size - 1) for end in last]
         ids = torch.tensor([prompt + list(way) for way in ways])
-        logs = model(input_ids=ids, past_key_values=prefix(len(ways))).logits.log_softmax(-1)[:, len(prompt) - 1 : -1]
+        logs = model(input_ids=ids, **going_on(prefix(len(ways)))).logits.log_softmax(-1)[:, len(prompt) - 1 : -1]
         totals = logs.gather(2, ids[:, len(prompt) :, None]).sum((1, 2)).tolist()
         written = [[token for token in way if token != END] for way in ways]
         found += [(total / size, tokens) for total, tokens in zip(totals, written, strict=True)]
