@@ -54,6 +54,8 @@ class DatasetCard(Card):
 
     domain: Literal["film", "news", "book", "product"]
     source: str
+    # Whether there are files that a person may name the folder of.
+    reads_files: bool = True
     sha256: str = ""
     windows: tuple[int, ...] = (3, 5, 10)
     # Defaults that suit the dataset's size, for models that have such a setting (dotted keys reach into nested ones);

@@ -54,6 +54,11 @@ def load_dataset(name: str, data_dir: Path | None, progress: Progress) -> Datase
     return loaded
 
 
+def folder_for(name: str, data_dir: Path | None) -> Path | None:
+    """The folder that a command over several datasets hands to one of them: none where that one reads no files."""
+    return data_dir if registry.get("datasets", name).card.reads_files else None
+
+
 def chosen(entry: Any, name: str) -> dict[str, str]:
     """What the part of a dataset's name behind the @ means: keywords of its `load`.
 

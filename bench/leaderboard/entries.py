@@ -20,6 +20,8 @@ from bench.results import MetricValue, Result, read_result
 from bench.runs import JOURNAL, MODELS, RESULT
 
 JUDGEMENTS = "judgements"
+# The setting that says which language model a system was trained from: a tiny one and one of 7B are told apart by name.
+SIZE = "base_model"
 # By this the rows of one system over its seeds are one: everything that a result says of what was asked of whom.
 OF_SYSTEM = (
     "task",
@@ -153,7 +155,7 @@ def result_row(result: Result, name: str, history: journal.Journal, folder: Path
 
 def with_variants(rows: Iterable[Row]) -> list[Row]:
     """The rows with the settings that tell them from others of the same model on the same dataset, as far as these are not the
-    model's own defaults: the model as it comes has a name without settings.
+    model's own defaults: the model as it comes has a name without settings. Its size always has a place (`SIZE`).
     """
     rows = list(rows)
     flat = {row.id: _flatten(row.settings.get("model", {})) for row in rows}
@@ -171,14 +173,18 @@ def with_variants(rows: Iterable[Row]) -> list[Row]:
     usual = {model: _defaults(model) for (model, _), names in differing.items() if names}
 
     def told(row: Row, name: str) -> bool:
-        own, default = flat[row.id], usual[row.model]
-        return name in own and not (name in default and canonical_json(own[name]) == canonical_json(default[name]))
+        own, default = flat[row.id], usual.get(row.model, {})
+        return name in own and (
+            name == SIZE or not (name in default and canonical_json(own[name]) == canonical_json(default[name]))
+        )
 
     return [
         row.model_copy(
             update={
                 "variant": {
-                    name: flat[row.id][name] for name in sorted(differing[row.model, row.dataset]) if told(row, name)
+                    name: flat[row.id][name]
+                    for name in sorted(differing[row.model, row.dataset] | {SIZE})
+                    if told(row, name)
                 }
             }
         )

@@ -17,6 +17,7 @@ from bench.leaderboard.ranks import Key, group_key
 from bench.leaderboard.rows import EXAMPLES, FILE, FOLDER, Board, Row, read_board, write_board
 from bench.locks import file_lock
 from bench.registry import cards
+from bench.scoring import folder_for
 from bench.workers import Map, spread
 
 LOCK = ".leaderboard.lock"
@@ -109,7 +110,7 @@ def _with_examples(made: Made, options: Options, spread: Map) -> tuple[Board, li
             groups.setdefault(group_key(entry.row), []).append((entry.row, run))
     reasons = _kept_here({rows[0][0].dataset for rows in groups.values()}, options.examples)
     asked = [
-        Asked(rows[0][0].dataset, options.data_dir, rows)
+        Asked(rows[0][0].dataset, folder_for(rows[0][0].dataset, options.data_dir), rows)
         for rows in groups.values()
         if rows[0][0].dataset not in reasons
     ]

@@ -47,7 +47,7 @@ class Data:
             InputError: it is unknown, or its files are not where they should be.
         """
         if name not in self.loaded:
-            self.loaded[name] = scoring.load_dataset(name, self.data_dir, self.progress)
+            self.loaded[name] = scoring.load_dataset(name, scoring.folder_for(name, self.data_dir), self.progress)
         return self.loaded[name]
 
 

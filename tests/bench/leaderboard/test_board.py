@@ -114,6 +114,16 @@ def test_settings_of_a_model_that_is_not_installed_are_all_named(go, build, monk
     assert sorted(row.variant["strength"] for row in rows) == [1.0, 3.0]
 
 
+def test_the_language_model_that_a_system_was_trained_from_is_always_named(go, build):
+    go("plain")
+    (row,) = (row for row in build().board.rows if row.source == "measured")
+    assert row.variant == {}
+    trained = row.model_copy(
+        update={"settings": row.settings | {"model": row.settings["model"] | {"base_model": "tiny"}}}
+    )
+    assert with_variants([trained])[0].variant == {"base_model": "tiny"}
+
+
 def test_a_system_that_was_run_again_under_another_name_stands_once(go, build, out, edit, data):
     """As after a new version of a router: another identity, and the same system and seed."""
     run = go("plain")
@@ -334,7 +344,8 @@ def test_a_board_made_by_several_processes_is_the_one_that_a_single_process_make
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     for folder, enough in ((alone, 1000), (spread, 1)):
         monkeypatch.setattr(workers, "ENOUGH", enough)
-        assert not update.update(update.Options(folder), SilentProgress()).without_examples
+        # A folder is for datasets that read files: mini reads none.
+        assert not update.update(update.Options(folder, tmp_path), SilentProgress()).without_examples
     files = {path.relative_to(alone) for path in alone.rglob("*") if path.is_file() and "runs" not in path.parts}
     assert len([path for path in files if "examples" in path.parts]) >= 4
     for path in files:
