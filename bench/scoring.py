@@ -17,6 +17,9 @@ from bench.results import Health, MetricValue, Result, RouterReport, Share, writ
 from bench.rng import uniform_draws
 from bench.runs import JOURNAL, RANKINGS, RESULT, SCORES, Run
 
+# Lies in a folder of data in a public dataset's layout that somebody generated.
+MADE_UP = "GENERATED.json"
+
 
 def build_examples(task: Task, dataset: Dataset, seed: int, limit: int | None) -> Examples:
     """All test examples, or those of `limit` users drawn by the seed: the same users for every task and model.
@@ -50,6 +53,8 @@ def load_dataset(name: str, data_dir: Path | None, progress: Progress) -> Datase
         InputError: an unknown dataset, split or variant, or its files are missing or malformed.
     """
     entry = registry.get("datasets", name)()
+    if data_dir is not None and (data_dir / MADE_UP).is_file():
+        progress.note(f"{data_dir} holds made-up data (`bench data generate`): results say nothing about {name}")
     loaded: Dataset = entry.load(data_dir, progress, **chosen(entry, name))
     return loaded
 

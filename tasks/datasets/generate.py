@@ -21,6 +21,7 @@ import numpy as np
 from bench.contracts import Longs, Progress
 from bench.errors import InputError
 from bench.rng import named_generator
+from bench.scoring import MADE_UP
 from tasks.datasets.simulate import World, make_world, sequences
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _words() -> dict[str, Any]:
 
 
 def generate(write: Write, out: Path, users: int, seed: int, progress: Progress | None = None) -> Path:
-    """Let `write` fill a new folder, which appears whole or not at all.
+    """Let `write` fill a new folder, which appears whole or not at all, and mark it as made up.
 
     Args:
         write: one of this module's `write_*`.
@@ -66,6 +67,7 @@ def generate(write: Write, out: Path, users: int, seed: int, progress: Progress 
     try:
         making.mkdir(parents=True)
         write(making, users, seed, progress)
+        (making / MADE_UP).write_text(json.dumps({"users": users, "seed": seed}) + "\n", "utf-8")
         if out.exists():
             out.rmdir()
         making.rename(out)

@@ -5,6 +5,8 @@ import pytest
 
 from bench.cli.main import main
 from bench.errors import InputError
+from bench.progress import SilentProgress
+from bench.scoring import load_dataset
 from tasks.datasets.amazon import AmazonReviews2023
 from tasks.datasets.goodreads import Goodreads
 from tasks.datasets.mind import MIND
@@ -68,10 +70,21 @@ def test_every_draw_stays_in_its_category():
         assert (world.category[item][[0, 1, 3]] == [0, 1, 1]).all() and 0 <= item[2] < len(world.category)
 
 
+def test_made_up_data_are_called_so(root):
+    notes = []
+
+    class Told(SilentProgress):
+        def note(self, message):
+            notes.append(message)
+
+    load_dataset("mind", root["mind"], Told())
+    assert f"{root['mind']} holds made-up data (`bench data generate`): results say nothing about mind" in notes
+
+
 def test_the_command_makes_a_new_folder_or_refuses(tmp_path, capsys):
     out = tmp_path / "made"
     assert main(["data", "generate", "mind", "--users", "40", "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["dev", "train"]
+    assert sorted(path.name for path in out.iterdir()) == ["GENERATED.json", "dev", "train"]
     assert main(["data", "generate", "mind", "--users", "40", "--out", str(out)]) == 2
     assert "is there already and not empty" in capsys.readouterr().err
     assert main(["data", "generate", "mind", "--users", "0", "--out", str(tmp_path / "x")]) == 2
