@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from baselines.language.base_model import Base
 from baselines.language.histories import (
     Example,
     Histories,
+    OfExamples,
     RequestsAnswered,
     validation_examples,
     words_of_training,
@@ -111,7 +111,7 @@ class Catalogue(torch.utils.data.Dataset[dict[str, Any]]):
         self._requests.set_epoch(epoch)
 
 
-class Dialogues(torch.utils.data.Dataset[dict[str, Any]]):
+class Dialogues(OfExamples, torch.utils.data.Dataset[dict[str, Any]]):
     """Prompts with their answers, as tokens; an answer ends with the end token.
 
     Args:
@@ -124,10 +124,8 @@ class Dialogues(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(
         self, examples: Histories | Sequence[Example], words: PromptWords, tokenizer: Any, *, answer_only: bool = False
     ) -> None:
-        self._examples, self._words, self._tokenizer, self._answer_only = examples, words, tokenizer, answer_only
-
-    def __len__(self) -> int:
-        return len(self._examples)
+        super().__init__(examples)
+        self._words, self._tokenizer, self._answer_only = words, tokenizer, answer_only
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self._examples[index]
@@ -137,19 +135,6 @@ class Dialogues(torch.utils.data.Dataset[dict[str, Any]]):
             "tokens": before + after,
             "labels": [IGNORED] * len(before) + after if self._answer_only else before + after,
         }
-
-    @property
-    def lengths(self) -> Longs:
-        """How many items each prompt shows, int64."""
-        examples = self._examples
-        if isinstance(examples, Histories):
-            return examples.lengths
-        return np.array([len(each.history) for each in examples])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the examples of an epoch."""
-        if isinstance(self._examples, Histories):
-            self._examples.set_epoch(epoch)
 
     def _tokens(self, text: str) -> list[int]:
         found: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids

@@ -11,8 +11,8 @@ import torch
 
 from baselines.lancer.prompts import HISTORY_LENGTH
 from baselines.lancer.wording import ItemTexts, Wording
-from baselines.language.histories import Example, Histories
-from bench.contracts import NO_ITEM, Ints, Longs
+from baselines.language.histories import Example, Histories, OfExamples
+from bench.contracts import NO_ITEM, Ints
 
 # Tokens that are read: of an item, of the text about it, and of what stands before a history.
 ITEM_TOKENS, TEXT_TOKENS, OPENING_TOKENS = 32, 128, 128
@@ -58,7 +58,7 @@ class Reader:
         return rows
 
 
-class Sentences:
+class Sentences(OfExamples):
     """Training examples as sentences: the history, and behind it the item that follows.
 
     The last item ends with the separator as well, which is where generation stops. The released code ends it with padding,
@@ -71,10 +71,8 @@ class Sentences:
     """
 
     def __init__(self, examples: Histories | Sequence[Example], reader: Reader, *, answer_only: bool = False) -> None:
-        self._examples, self._reader, self._answer_only = examples, reader, answer_only
-
-    def __len__(self) -> int:
-        return len(self._examples)
+        super().__init__(examples)
+        self._reader, self._answer_only = reader, answer_only
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self._examples[index]
@@ -86,19 +84,6 @@ class Sentences:
             "history": example.history,
             "learned": int(example.history[index % len(example.history)]),
         }
-
-    @property
-    def lengths(self) -> Longs:
-        """How many items each sentence shows, int64."""
-        examples = self._examples
-        if isinstance(examples, Histories):
-            return examples.lengths
-        return np.array([len(each.history) for each in examples])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the examples of an epoch."""
-        if isinstance(self._examples, Histories):
-            self._examples.set_epoch(epoch)
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

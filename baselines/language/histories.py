@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,28 @@ class Histories:
             targets = made.targets[place]
             self._targets[row] = targets[rng.integers(len(targets))]
             self._prompts[row] = in_words(self._dataset, NEGATIVE, int(made.label[place]), rng)
+
+
+class OfExamples:
+    """What data made of examples have in common; `set_epoch` is passed on to those that are drawn anew."""
+
+    def __init__(self, examples: Histories | Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @property
+    def lengths(self) -> Longs:
+        """How many items each example shows, int64."""
+        if isinstance(self._examples, Histories):
+            return self._examples.lengths
+        return np.array([len(each.history) for each in self._examples])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the examples of an epoch."""
+        if isinstance(self._examples, Histories):
+            self._examples.set_epoch(epoch)
 
 
 class RequestsAnswered:
