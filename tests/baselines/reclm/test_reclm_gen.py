@@ -156,7 +156,7 @@ def test_adapters_of_a_pretrained_base_are_kept(folder, stage, tmp_path):
 @pytest.mark.slow
 def test_the_second_stage_stands_on_the_first(tuned, tmp_path):
     model = fitted(QUICK | RL, tmp_path / "scratch")
-    assert set(model.fitted.logs) == {"sft", "rl"}
+    assert set(model.fitted.logs) == {"pretraining", "sft", "rl"}
     saved = tmp_path / "saved"
     saved.mkdir()
     model.save(saved)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,16 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
     made.shutdown()
 
 
-def writers(node: Any) -> set[int]:
+def workers(node: Any) -> list[psutil.Process]:
     """Processes of a node's workers."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    return {child.pid for child in raylet.children(recursive=True)}
+    return raylet.children(recursive=True)
+
+
+def each(processes: list[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            act(process)
 
 
 def in_the_middle(out: Path, pids: set[int]) -> bool:
@@ -66,9 +74,19 @@ def test_a_killed_node_costs_no_cell_and_repeats_none(cluster: Any, tmp_path: Pa
     killed = threading.Event()
 
     def kill_in_the_middle() -> None:
-        while not in_the_middle(out, writers(second)):
-            time.sleep(0.3)
+        while True:
+            time.sleep(0.02)
+            own = workers(second)
+            pids = {process.pid for process in own}
+            if not in_the_middle(out, pids):
+                continue
+            # A fast run would end before the node is gone: it is held in its middle first.
+            each(own, psutil.Process.suspend)
+            if in_the_middle(out, pids):
+                break
+            each(own, psutil.Process.resume)
         nodes.remove_node(second, allow_graceful=False)
+        each(own, psutil.Process.kill)
         killed.set()
 
     from bench.sweep.ray_pool import RayPool
