@@ -18,7 +18,7 @@ from baselines.language.histories import (
 )
 from baselines.language.scratch import fixed_parts
 from baselines.language.training import train
-from bench.contracts import Dataset, FitContext, Longs
+from bench.contracts import Dataset, FitContext
 
 if TYPE_CHECKING:
     from baselines.recgpt import PromptWords, RecGPTSettings
@@ -85,14 +85,12 @@ def tune(
     return logs
 
 
-class Catalogue(torch.utils.data.Dataset[dict[str, Any]]):
+class Catalogue(OfExamples, torch.utils.data.Dataset[dict[str, Any]]):
     """Requests with several answers in turn, as tokens: what a base from scratch reads first."""
 
     def __init__(self, requests: RequestsAnswered, words: PromptWords, tokenizer: Any) -> None:
+        super().__init__(requests)
         self._requests, self._words, self._tokenizer = requests, words, tokenizer
-
-    def __len__(self) -> int:
-        return len(self._requests)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._requests[index]
@@ -100,15 +98,6 @@ class Catalogue(torch.utils.data.Dataset[dict[str, Any]]):
         prompt = self._words.prompt(row.history.tolist(), row.request)
         tokens = self._tokenizer(prompt + answers, add_special_tokens=False).input_ids
         return {"tokens": tokens, "labels": tokens}
-
-    @property
-    def lengths(self) -> Longs:
-        """How many items each text names, int64."""
-        return self._requests.lengths
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the requests of an epoch."""
-        self._requests.set_epoch(epoch)
 
 
 class Dialogues(OfExamples, torch.utils.data.Dataset[dict[str, Any]]):

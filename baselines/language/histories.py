@@ -117,7 +117,7 @@ class Histories:
 class OfExamples:
     """What data made of examples have in common; `set_epoch` is passed on to those that are drawn anew."""
 
-    def __init__(self, examples: Histories | Sequence[Example]) -> None:
+    def __init__(self, examples: Histories | RequestsAnswered | Sequence[Example]) -> None:
         self._examples = examples
 
     def __len__(self) -> int:
@@ -126,13 +126,13 @@ class OfExamples:
     @property
     def lengths(self) -> Longs:
         """How many items each example shows, int64."""
-        if isinstance(self._examples, Histories):
+        if isinstance(self._examples, Histories | RequestsAnswered):
             return self._examples.lengths
         return np.array([len(each.history) for each in self._examples])
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the examples of an epoch."""
-        if isinstance(self._examples, Histories):
+        if isinstance(self._examples, Histories | RequestsAnswered):
             self._examples.set_epoch(epoch)
 
 
@@ -198,7 +198,7 @@ class RequestsAnswered:
         label = int(rng.choice(own if wish else others))
         answers = np.flatnonzero(self._has[:, label] == wish)
         answers = answers[answers != item]
-        # The largest keys of an exponential race are a draw without replacement, here with odds by count or even ones.
+        # Who comes in first in an exponential race is a draw without replacement, here with odds by count or even ones.
         odds = np.ones(len(answers)) if self._counts is None else self._counts[answers] + 1.0
         drawn = answers[np.argsort(rng.exponential(size=len(answers)) / odds)][: self._most - 1]
         said = in_words(self._dataset, POSITIVE if wish else NEGATIVE, label, rng)

@@ -286,10 +286,10 @@ def held_out(dataset: Dataset, teacher: Orders, builder: Builder, seed: int, mos
     rng = named_generator(seed, "reclm", "held out")
     if len(users) > most:
         users = np.sort(rng.choice(users, most, replace=False))
-    seen = Ragged.of([dataset.events[user][: ends[user]] for user in users])
-    histories = Ragged.of([row[-LENGTH:] for row in (seen[place] for place in range(len(users)))])
+    before = [dataset.events[user][: ends[user]] for user in users]
+    histories = Ragged.of([row[-LENGTH:] for row in before])
     made = []
-    for row, order in enumerate(teacher.orders(histories, seen)):
+    for row, order in enumerate(teacher.orders(histories, Ragged.of(before))):
         target = int(dataset.events[users[row]][ends[users[row]]])
         make = builder.i0 if row % 2 == 0 else builder.i1
         made.append(make(histories[row], target, order, rng))

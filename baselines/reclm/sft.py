@@ -9,13 +9,13 @@ import torch
 from torch.nn import functional
 
 from baselines.language.base_model import Base
-from baselines.language.histories import RequestsAnswered
+from baselines.language.histories import OfExamples, RequestsAnswered
 from baselines.language.settings import TrainingSettings
 from baselines.language.training import train
 from baselines.reclm.data import Example, Instructions
 from baselines.reclm.prompts import Words
 from baselines.reclm.settings import SFTSettings
-from bench.contracts import FitContext, Longs
+from bench.contracts import FitContext
 from bench.llm.hf_engine import chat_prompt
 
 NAME, READING = "reclm sft", "reclm pretraining"
@@ -100,28 +100,17 @@ class Supervised(torch.nn.Module):
         return (loss.sum(1) / (answers != IGNORED).sum(1)).mean()
 
 
-class Reading(torch.utils.data.Dataset[Example]):
+class Reading(OfExamples, torch.utils.data.Dataset[Example]):
     """What a base from scratch reads before it is tuned: requests with lists that answer them, as tasks I3 and I1 word them."""
 
     def __init__(self, requests: RequestsAnswered) -> None:
+        super().__init__(requests)
         self._requests = requests
-
-    def __len__(self) -> int:
-        return len(self._requests)
 
     def __getitem__(self, index: int) -> Example:
         row = self._requests[index]
         items, history = tuple(row.items.tolist()), tuple(row.history.tolist())
         return Example("reading", history, row.request, len(items), items, items[0])
-
-    @property
-    def lengths(self) -> Longs:
-        """How many titles each text names, int64."""
-        return self._requests.lengths
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the requests of an epoch."""
-        self._requests.set_epoch(epoch)
 
 
 class Read(torch.nn.Module):
