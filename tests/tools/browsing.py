@@ -1,13 +1,23 @@
-"""A browser for tests: a page that remembers what it asked of the network and what went wrong in it."""
+"""A browser for tests: a page that remembers what it asked of the network and what went wrong in it.
+
+A page answers an action when it comes to it, some of it only after the action is over. What a test reads after one is waited
+for, with `becomes` or `expecting`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bench import browser as installed
+
+# A page that is right is so within a fraction of a second; this is for a machine that does much else.
+PATIENCE_S = 20.0
+
+Read = TypeVar("Read")
 
 
 @dataclass
@@ -38,6 +48,22 @@ def visiting(browser: Any, width: int = 1280, height: int = 900, **options: Any)
         yield visit
     finally:
         context.close()
+
+
+def becomes(read: Callable[[], Read], wanted: Read) -> None:
+    """Read until it is what is wanted; fails with both where it never is."""
+    until = time.monotonic() + PATIENCE_S
+    while (found := read()) != wanted:
+        assert time.monotonic() < until, f"after {PATIENCE_S:.0f} s it is {found!r}, not {wanted!r}"
+        time.sleep(0.05)
+
+
+def expecting(locator: Any) -> Any:
+    """Playwright's assertions about a locator, which wait."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=1000 * PATIENCE_S)
+    return expect(locator)
 
 
 def why_no_browser() -> str | None:

@@ -161,7 +161,8 @@ Page.table = (() => {
       orderMulti: false,
       search: { search: filters.text },
       drawCallback() {
-        tell(group, this.api());
+        // A click on a head is drawn a moment later, and by then another choice may stand here.
+        if (element.isConnected) tell(group, this.api());
       },
       layout: { topStart: null, topEnd: null, bottomStart: group.lines.length > PAGE_LENGTH ? "pageLength" : null, bottomEnd: group.lines.length > PAGE_LENGTH ? "paging" : null },
       language: { lengthMenu: "_MENU_ systems on a page", emptyTable: "No row.", zeroRecords: "No row is left by these filters." },
