@@ -33,7 +33,8 @@ def build(
 ) -> None:
     """Write OUT/leaderboard.json and the page OUT/leaderboard/ from runs, submissions and the paper's values.
 
-    Rows of the board that is there are kept where their runs are not under OUT.
+    Rows of the board that is there are kept where their runs are not under OUT; beside new rows they are ranked by their
+    intervals.
 
     Parameters
     ----------

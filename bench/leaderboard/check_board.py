@@ -237,17 +237,36 @@ def _recompute(name: str, folder: Path, data: Data, verdict: Verdict) -> None:
 
 
 def _check_ranks(board: Board, entries: Sequence[Entry], verdict: Verdict) -> None:
-    """Where all rows of a group have their scores here, its ranks and tests are found again."""
+    """Where the scores of all paired places of a group are here, its ranks and tests are found again."""
     here = {entry.row.id: entry for entry in entries}
     for group in board.groups:
-        members = [here.get(name) for place in group.places for name in place.rows]
-        if not all(member is not None for member in members):
+        try:
+            again = list(_ranked_again(group, board, here))
+        except InputError as error:
+            verdict.problems.append(f"group {group.id}: {error}")
             continue
-        # A group without a baseline stays without: no model has an empty name.
-        baseline = next((row.model for row in board.rows if row.system == group.baseline), "")
-        again = make_groups([member for member in members if member is not None], [], baseline)
-        if len(again) == 1 and not _same_places(again[0], group):
+        if again and not any(_same_places(one, group) for one in again):
             verdict.problems.append(f"group {group.id}: ranks or tests are not those of its scores")
+
+
+def _ranked_again(group: Group, board: Board, here: dict[str, Entry]) -> Iterator[Group]:
+    """The group as it may have been built; nothing where that cannot be found out.
+
+    Of a place that is not paired nobody knows whether its scores were absent when the board was built or are not of the others'
+    questions: it is tried without them, and with those that are here.
+    """
+    rows = {row.id: row for row in board.rows}
+    names = [name for place in group.places for name in place.rows]
+    paired = {name for place in group.places if place.paired for name in place.rows}
+    bare = {name: Entry(rows[name], None) for name in names if name in rows and name not in paired}
+    if not all(name in here or name in bare for name in names):
+        return
+    # A group without a baseline stays without: no model has an empty name.
+    baseline = next((row.model for row in board.rows if row.system == group.baseline), "")
+    for known in [here | bare, bare | here] if here.keys() & bare.keys() else [here | bare]:
+        again = make_groups([known[name] for name in names], [], baseline)
+        if len(again) == 1:
+            yield again[0]
 
 
 def _same_places(one: Group, other: Group) -> bool:

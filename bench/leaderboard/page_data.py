@@ -136,6 +136,8 @@ def _line(members: list[int], rows: list[Values], place: Values | None = None) -
         line |= {
             key: _rounded(place[key]) for key in ("rank", "against_best", "against_baseline", "spread") if place[key]
         }
+        if not place["paired"] and place["rank"] is not None:
+            line["paired"] = False
     return line
 
 

@@ -1,69 +1,25 @@
-"""Groups of rows that may be ranked against each other, and the ranks and paired tests within them."""
+"""Groups of rows that may be ranked against each other, and the ranks and tests within them."""
 
 from __future__ import annotations
 
 import statistics as plain
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from bench import registry, statistics
+from bench import registry
 from bench.errors import CheckError, InputError
 from bench.identity import digest
+from bench.leaderboard.contest import Contest, Systems, make_contest
 from bench.leaderboard.entries import Entry
-from bench.leaderboard.rows import Group, Place, Row, Spread, Test
-from bench.rankings import read_metric
-from bench.runs import SCORES
-from bench.statistics import Paired
+from bench.leaderboard.rows import Group, Place, Row, Spread
 from bench.workers import Map
 
 # Where nobody names a baseline it is the strongest of these controls (a name, or how names begin).
 CONTROLS = ("random", "popularity", "text_retrieval", "filter_")
 # A rank needs every pair of a group; beyond this their resamples do not fit into a modest memory.
 MAX_SYSTEMS = 2000
-# Sums in another order differ in the last bits; a board built elsewhere from the same runs should be the same.
-DIGITS = 6
-# Apart enough that no window of one seed has the label of another's.
-SPACING = 1 << 20
 
 Key = tuple[str, ...]
-Systems = dict[str, list[Entry]]
-
-
-@dataclass(frozen=True)
-class Contest:
-    """The systems of a group that can be tested against each other; `columns` are their places in `paired`."""
-
-    columns: dict[str, int]
-    paired: Paired
-
-    def against(self, other: str | None, metric: str) -> dict[str, Test]:
-        """Every other system tested against one, with Holm's correction over these tests."""
-        if other not in self.columns:
-            return {}
-        rivals = [name for name in self.columns if name != other]
-        found = [self.paired.difference(self.columns[name], self.columns[other], metric) for name in rivals]
-        corrected = statistics.holm([each.p for each in found])
-        return {
-            name: Test(
-                other=other,
-                difference=round(each.value, DIGITS),
-                low=round(each.low, DIGITS),
-                high=round(each.high, DIGITS),
-                p=round(each.p, DIGITS),
-                p_holm=round(p, DIGITS),
-            )
-            for name, each, p in zip(rivals, found, corrected, strict=True)
-        }
-
-    def ranks(self) -> dict[str, int]:
-        """Ranks with ties (`bench.statistics.tie_ranks`)."""
-        observed = [float(self.paired.observed[column]) for column in self.columns.values()]
-        return dict(zip(self.columns, statistics.tie_ranks(observed, self.paired.p_value), strict=True))
 
 
 def group_key(row: Row) -> Key:
@@ -92,8 +48,9 @@ def make_groups(
 ) -> list[Group]:
     """Group and rank.
 
-    A test is over the seeds that all tested systems of a group have run. Who has none of the seeds of the system with the
-    most, or no scores by example, has no rank. Failures count with the worst value.
+    A paired test is over the seeds that all tested systems of a group have run. Who has none of the seeds of the system with
+    the most, or no scores by example, is compared with all others by its interval (`bench.leaderboard.contest`); a rank is
+    wanting only where there is none. Failures count with the worst value.
 
     Args:
         entries: rows of runs and submissions, with the folders of their scores.
@@ -143,7 +100,7 @@ def _ranked(asked: tuple[Key, list[Entry], str | None]) -> Group:
         systems.setdefault(entry.row.system, []).append(entry)
     if len(systems) > MAX_SYSTEMS:
         raise InputError(f"{len(systems)} systems stand in {'/'.join(key[:4])}; at most {MAX_SYSTEMS} can be ranked.")
-    contest = _contest(systems, metric)
+    contest = make_contest(systems, metric)
     against = _baseline(systems, metric, baseline)
     judge = first.judge
     return Group(
@@ -185,38 +142,6 @@ def _refuse_mixed(key: Key, members: list[Entry]) -> None:
             )
 
 
-def _contest(systems: Systems, metric: str) -> Contest | None:
-    """Read the scores and pair them up; None where fewer than two systems can be compared."""
-    folders = {
-        name: {int(entry.row.seed or 0): entry.folder for entry in entries if entry.folder}
-        for name, entries in systems.items()
-    }
-    common = _common_seeds(list(folders.values()))
-    able = {name: [seeds[seed] for seed in common] for name, seeds in folders.items() if seeds.keys() >= set(common)}
-    read = {name: [read_metric(folder / SCORES, metric) for folder in able[name]] for name in sorted(able) if common}
-    # Judges may have seen samples of their own: the questions that most systems have are those that are compared.
-    asked = {
-        name: b"".join(users.tobytes() + windows.tobytes() for _, users, windows in parts)
-        for name, parts in read.items()
-    }
-    usual = Counter(asked.values()).most_common(1)
-    names = [name for name in read if asked[name] == usual[0][0]]
-    if len(names) < 2:
-        return None
-    values = np.stack([np.concatenate([column for column, _, _ in read[name]]) for name in names], 1)
-    users = np.concatenate([users for _, users, _ in read[names[0]]])
-    labels = np.concatenate([place * SPACING + windows for place, (_, _, windows) in enumerate(read[names[0]])])
-    paired = statistics.pair_up(values, users, labels.astype(np.int32), min(common))
-    return Contest({name: column for column, name in enumerate(names)}, paired)
-
-
-def _common_seeds(systems: Sequence[dict[int, Path]]) -> list[int]:
-    """The seeds of the system with the most that all others that share one with it have; its first one where there is none."""
-    most: set[int] = set(max((seeds.keys() for seeds in systems), key=len, default=()))
-    sharing = [seeds.keys() for seeds in systems if seeds.keys() & most]
-    return sorted(most.intersection(*sharing)) or sorted(most)[:1]
-
-
 def _baseline(systems: Systems, metric: str, wanted: str | None) -> str | None:
     """The system that others are tested against: of the model that is named, or the strongest control."""
     best: tuple[float, str] | None = None
@@ -228,14 +153,14 @@ def _baseline(systems: Systems, metric: str, wanted: str | None) -> str | None:
     return None if best is None else best[1]
 
 
-def _places(systems: Systems, metric: str, contest: Contest | None, baseline: str | None) -> list[Place]:
-    ranks = {} if contest is None else contest.ranks()
+def _places(systems: Systems, metric: str, contest: Contest, baseline: str | None) -> list[Place]:
+    ranks = contest.ranks()
     values = {name: _value(entries, metric) for name, entries in systems.items()}
     if not ranks and len(systems) == 1:
         ranks = dict.fromkeys(systems, 1)
     order = sorted(systems, key=lambda name: (ranks.get(name, len(systems) + 1), -(values[name] or 0.0), name))
     top = max((name for name in order if name in ranks), key=lambda name: values[name] or 0.0, default=None)
-    best, base = ({} if contest is None else contest.against(name, metric) for name in (top, baseline))
+    best, base = (contest.against(name, metric) for name in (top, baseline))
     return [
         Place(
             system=name,
@@ -244,6 +169,7 @@ def _places(systems: Systems, metric: str, contest: Contest | None, baseline: st
             rank=ranks.get(name),
             value=values[name],
             spread=_spread(systems[name]),
+            paired=name in contest.columns,
             against_best=best.get(name),
             against_baseline=base.get(name),
         )

@@ -194,8 +194,8 @@ class Spread(_Shape):
 
 
 class Test(_Shape):
-    """A paired difference (this system minus the other) over users with its 95 % interval; p before and after Holm's
-    correction over the systems that were tested together.
+    """A difference (this system minus the other) with its 95 % interval; p before and after Holm's correction over the systems
+    that were tested together. It is paired over users, or by the intervals of both where either is not `Place.paired`.
     """
 
     other: str
@@ -210,8 +210,10 @@ class Place(_Shape):
     """A system within its group. Those that share `rank` are not told apart from its best (`bench.statistics.tie_ranks`).
 
     `value` is the group's metric, the mean over the seeds. `against_best` is the test against the system with the largest
-    value, `against_baseline` that against the group's baseline; both are null for that system itself. Rank and tests are
-    null where there are no scores by example, or none with a seed that all others have.
+    value, `against_baseline` that against the group's baseline; both are null for that system itself. `paired` is false
+    where the system's scores by example were not there when the board was built, or are not of the seeds and questions of the
+    others, so that its rank and tests (and those of others against it) rest on intervals. Rank and tests are null where it
+    has no interval either.
     """
 
     system: str
@@ -220,6 +222,7 @@ class Place(_Shape):
     rank: int | None
     value: float | None
     spread: dict[str, Spread] = {}
+    paired: bool = True
     against_best: Test | None = None
     against_baseline: Test | None = None
 

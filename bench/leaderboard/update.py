@@ -56,8 +56,8 @@ def update(options: Options, progress: Progress) -> Updated:
     """Build the board of everything under OUT, its examples and its page, and put them in the place of the old ones.
 
     A second build waits for the first and then reads the folders anew, so no row is lost. Measured rows of the board that
-    is there whose runs are not under OUT (it was built elsewhere) are kept, without a rank where other systems of their
-    group have changed.
+    is there whose runs are not under OUT (it was built elsewhere) are kept, with the ranks that they have where their group
+    has not changed, and else ranked by their intervals.
 
     Raises:
         InputError: the board that is there, a submission or a probe is not readable, or rows contradict each other.

@@ -120,3 +120,36 @@ def test_holm():
 def test_holm_lies_between_the_p_value_and_bonferroni(p_values):
     for p, adjusted in zip(p_values, statistics.holm(p_values), strict=True):
         assert p <= adjusted <= min(1.0, p * len(p_values)) + 1e-12
+
+
+values = st.floats(-1, 1).map(lambda value: round(value, 6))
+errors = st.floats(1e-3, 1)
+
+
+@given(values, values, errors, errors)
+def test_a_difference_by_intervals_is_the_two_sided_normal_test(one, other, error, other_error):
+    estimates = [
+        statistics.Estimate(value, *stats.norm.interval(0.95, value, spread), 100, 0)
+        for value, spread in ((one, error), (other, other_error))
+    ]
+    found = statistics.unpaired_difference("m", *estimates)
+    scale = np.sqrt(error**2 + other_error**2)
+    assert found.value == one - other and found.n == 100
+    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.95, one - other, scale), abs=1e-9)
+    assert found.p == pytest.approx(2 * stats.norm.sf(abs(one - other) / scale), abs=1e-9)
+    # Of very many examples it is the t test of two samples.
+    n = 10**8
+    theirs = stats.ttest_ind_from_stats(one, error * n**0.5, n, other, other_error * n**0.5, n, equal_var=False)
+    assert found.p == pytest.approx(theirs.pvalue, abs=1e-6)
+    back = statistics.unpaired_difference("m", *reversed(estimates))
+    assert (back.value, back.p) == (-found.value, found.p) and (back.low, back.high) == (-found.high, -found.low)
+
+
+def test_without_any_spread_equal_values_are_not_told_apart_and_others_are():
+    point = statistics.Estimate(0.3, 0.3, 0.3, 5, 0)
+    same = statistics.Estimate(0.1 + 0.2, 0.1 + 0.2, 0.1 + 0.2, 7, 0)
+    assert point.value != same.value and statistics.unpaired_difference("m", point, same).p == 1
+    apart = statistics.unpaired_difference("m", point, statistics.Estimate(0.3001, 0.3001, 0.3001, 7, 0))
+    assert apart.p == 0 and apart.low == apart.value == apart.high and apart.n == 5
+    unknown = statistics.Estimate(np.nan, np.nan, np.nan, 0, 0)
+    assert np.isnan(statistics.unpaired_difference("m", point, unknown).p)

@@ -48,16 +48,16 @@ Page.details = (() => {
   }
 
   function tests(group, line) {
-    const nameOf = (system) => {
-      const other = group.lines.find((one) => first(one).system === system);
-      return other ? Page.named(first(other)) : system;
-    };
+    const lineOf = (system) => group.lines.find((one) => first(one).system === system);
+    const nameOf = (system) => (lineOf(system) ? Page.named(first(lineOf(system))) : system);
     const said = [["against_baseline", "Against the baseline"], ["against_best", "Against the best"]]
       .filter(([key]) => line[key])
       .map(([key, text]) => {
         const test = line[key];
-        return `${text}, ${nameOf(test.other)}: ${Page.signed(test.difference)} ${label(group.metric)} (95 % interval ${Page.signed(test.low)} to ${Page.signed(test.high)}; ${Page.chance(test.p_holm)} after Holm's correction).`;
+        const way = [line, lineOf(test.other)].some((one) => one && Page.byIntervals(one)) ? ", by intervals" : "";
+        return `${text}, ${nameOf(test.other)}: ${Page.signed(test.difference)} ${label(group.metric)} (95 % interval ${Page.signed(test.low)} to ${Page.signed(test.high)}; ${Page.chance(test.p_holm)} after Holm's correction${way}).`;
       });
+    if (Page.byIntervals(line)) said.push(`${Page.BY_INTERVALS[0].toUpperCase()}${Page.BY_INTERVALS.slice(1)}.`);
     const spread = line.spread?.[group.metric];
     if (spread) said.push(`Over ${line.rows.length} seeds: mean ${score(spread.mean)}, standard deviation ${score(spread.sd)}, from ${score(spread.smallest)} to ${score(spread.largest)}.`);
     return said.length ? el("p", { class: "prose" }, said.join(" ")) : null;

@@ -45,6 +45,8 @@ const Page = (() => {
   const dollars = (value) => (absent(value) ? DASH : value === 0 ? "free" : `$${value >= 1 ? value.toFixed(2) : value.toPrecision(2)}`);
   const chance = (p) => (p < 0.001 ? "p < .001" : `p = ${p.toFixed(3).replace(/^0/, "")}`);
 
+  const BY_INTERVALS = "compared by intervals: scores by example are not held here or do not fit the others'";
+  const byIntervals = (line) => line.paired === false;
   const first = (line) => data.rows[line.rows[0]];
   const metric = (line, name) => (line.metrics || first(line).metrics)[name] || [null, null, null, null, null];
   const windowed = (line, window, name) => ((line.per_window || first(line).per_window || {})[window] || {})[name] || [null, null, null];
@@ -64,6 +66,6 @@ const Page = (() => {
 
   return {
     data, el, svg, absent, breakable, DASH, score, signed, whole, range, milliseconds, duration, amount, dollars, chance,
-    first, metric, windowed, label, word, variant, named, rowLink,
+    BY_INTERVALS, byIntervals, first, metric, windowed, label, word, variant, named, rowLink,
   };
 })();

@@ -51,7 +51,9 @@ Page.table = (() => {
   function rank(group, line) {
     if (absent(line.rank)) return DASH;
     const shared = group.lines.filter((other) => other.rank === line.rank).length > 1;
-    return shared ? el("span", { title: "shared: the test does not tell these systems apart" }, `${line.rank}=`) : String(line.rank);
+    const title = [shared && "shared: the test does not tell these systems apart", Page.byIntervals(line) && Page.BY_INTERVALS].filter(Boolean).join("; ");
+    const shown = `${line.rank}${shared ? "=" : ""}`;
+    return title ? el("span", { title }, shown) : shown;
   }
 
   function marks(row) {

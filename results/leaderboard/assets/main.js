@@ -47,6 +47,7 @@
       Page.word("condition", one.condition),
       one.windows?.length ? `Values are means over N = ${one.windows.join(", ")}.` : "",
       asked ? `${Page.whole(asked)} examples${one.dataset_fingerprint ? `, data ${one.dataset_fingerprint.slice(0, 8)}` : ""}.` : "",
+      one.lines.some(Page.byIntervals) ? "Systems whose scores by example are not held here are compared by intervals." : "",
       one.judge ? `Judged by ${one.judge}.` : "",
     ].filter(Boolean).join(" ");
   }

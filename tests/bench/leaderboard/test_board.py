@@ -85,11 +85,12 @@ def test_seeds_of_one_system_share_a_place_and_show_their_spread(go, build):
     assert spread.sd == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
 
 
-def test_a_system_without_a_common_seed_has_no_rank(go, build):
+def test_a_system_without_a_common_seed_is_compared_by_its_interval(go, build, out, data):
     go("plain", seed=0), go("plain", seed=1), go("reader", seed=0), go("reader", seed=1), go("slow", seed=7)
     (group,) = build().board.groups
-    assert {len(place.seeds): place.rank for place in group.places}[1] is None
-    assert all(place.rank is not None for place in group.places if len(place.seeds) == 2)
+    assert {len(place.seeds): place.paired for place in group.places} == {1: False, 2: True}
+    assert all(place.rank is not None for place in group.places)
+    assert verify_board(out / "leaderboard.json", data).problems == []
 
 
 def test_settings_that_differ_are_named(go, build):
@@ -179,6 +180,67 @@ def test_rows_whose_runs_are_elsewhere_are_kept_with_their_ranks(go, build, out)
     go("knower", "follow")
     assert build().kept == 2
     assert build(fresh=True).kept == 0
+
+
+@pytest.fixture
+def mixed(go, build, out):
+    """A board of four systems of which one is elsewhere when a fifth comes; that run's folder, the board before and after."""
+    runs = [go("plain", settings={"strength": strength}) for strength in (1.0, 0.01, -3.0)] + [go("stacked")]
+    before = build(baseline="stacked").board
+    away = out.parent / "away"
+    shutil.move(runs[1].directory, away)
+    go("reader")
+    return away, runs[1].directory, before, build(baseline="stacked").board
+
+
+def test_a_row_whose_run_is_elsewhere_is_ranked_beside_new_ones_by_its_interval(mixed):
+    _, lost, before, after = mixed
+    old, new = ({place.rows[0]: place for place in board.groups[0].places} for board in (before, after))
+    assert len(old) == 4 and len(new) == 5 and all(place.rank is not None for place in new.values())
+    assert {name for name, place in new.items() if not place.paired} == {lost.name}
+    assert new[lost.name].against_baseline is not None
+    compared = 0
+    for name in old.keys() - {lost.name}:
+        for key in ("against_best", "against_baseline"):
+            was, now = getattr(old[name], key), getattr(new[name], key)
+            if was is not None and now is not None and was.other == now.other != old[lost.name].system:
+                assert was.model_dump(exclude={"p_holm"}) == now.model_dump(exclude={"p_holm"})
+                compared += 1
+    assert compared >= 2
+
+
+def test_a_board_of_runs_here_and_elsewhere_passes_and_a_changed_one_does_not(mixed, build, out, data, edit):
+    away, lost, _, board = mixed
+    path = out / "leaderboard.json"
+    verdict = verify_board(path, data)
+    assert verdict.problems == [] and verdict.recomputed == 4 and len(verdict.not_recomputed) == 1
+    places = board.groups[0].places
+    unpaired = next(place for place, one in enumerate(places) if not one.paired)
+    for place, keys, value in (
+        (unpaired, "against_baseline/p", 0.123),
+        (unpaired, "rank", None),
+        (1 - min(unpaired, 1), "paired", False),
+    ):
+        edit(path, f"groups/0/places/{place}/{keys}", value)
+        write_board(path, rows.read_board(path))
+        assert any("ranks or tests are not those" in line for line in verify_board(path, data).problems), keys
+        write_board(path, board)
+    # Its run comes back: what was built without it still holds, and the next build pairs it.
+    shutil.move(away, lost)
+    assert verify_board(path, data).problems == []
+    again = build(baseline="stacked").board.groups[0].places
+    assert all(place.paired for place in again) and verify_board(path, data).problems == []
+
+
+def test_a_board_of_before_places_were_marked_is_read_as_paired(go, build, out):
+    go("plain"), go("reader")
+    board = build().board
+    path = out / "leaderboard.json"
+    values = json.loads(path.read_text("utf-8"))
+    for place in values["groups"][0]["places"]:
+        del place["paired"]
+    path.write_text(json.dumps(values))
+    assert rows.read_board(path) == board and all(place.paired for place in board.groups[0].places)
 
 
 def test_two_builds_at_once_lose_no_row(go, build, out):

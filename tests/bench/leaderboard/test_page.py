@@ -25,7 +25,7 @@ COLUMN = r"""name => {
   const heads = [...document.querySelectorAll("#table thead th")].map((head) => head.innerText.replace(/\W*$/, ""));
   const at = heads.indexOf(name);
   const rows = [...document.querySelectorAll("#table tbody tr")];
-  return at < 0 ? [] : rows.map((row) => row.children[at].innerText.split("\n")[0]);
+  return at < 0 ? [] : rows.map((row) => row.children[at]?.innerText.split("\n")[0] ?? "");
 }"""
 
 
@@ -71,6 +71,7 @@ def board() -> Board:
             place["rows"] = [ENDING if name == "seq-dpr_sas-paper-none-0" else name for name in place["rows"]]
     hostile["metrics"][IMAGE] = hostile["metrics"]["ndcg@10"]
     pos = next(group for group in values["groups"] if group["id"] == "pos/paper/genres")
+    pos["places"][1]["paired"] = False
     wished = next(row for row in values["rows"] if row["id"] == pos["places"][0]["rows"][0])
     wished["examples_file"] = "examples/one.json"
     published = wished | {
@@ -268,6 +269,24 @@ def test_an_erratum_of_the_paper_is_told(visit: Visit) -> None:
     errata = visit.page.locator("dialog .errata")
     expecting(errata).to_be_visible()
     expecting(errata).to_contain_text("printed 0.900, shown here 0.900. Not the mean.")
+
+
+def test_who_is_compared_by_intervals_is_told_in_the_table_and_behind_it(visit: Visit) -> None:
+    said = "ompared by intervals: scores by example are not held here"
+    expecting(visit.page.locator("#group-text")).to_contain_text("not held here are compared by intervals")
+    ranks = visit.page.locator("#table tbody tr > :first-child span")
+    titles = [str(rank.get_attribute("title")) for rank in ranks.all()]
+    assert [said in title for title in titles[:3]] == [False, True, False] and "shared" in titles[1]
+    dialog = visit.page.locator("dialog")
+    for place, told in ((0, False), (1, True)):
+        visit.page.locator("#table tbody tr.ranked .name").nth(place).click()
+        expecting(dialog).to_contain_text("after Holm's correction")
+        assert (f"C{said}" in dialog.inner_text()) == ("correction, by intervals)" in dialog.inner_text()) == told
+        visit.page.keyboard.press("Escape")
+        expecting(dialog).to_be_hidden()
+    choose(visit, "task", "NEG")
+    expecting(visit.page.locator("#group-title")).to_have_text(re.compile("^NEG"))
+    assert "by intervals" not in visit.page.locator("#group-text").inner_text()
 
 
 def test_charts_are_drawn_or_say_what_is_missing(visit: Visit) -> None:

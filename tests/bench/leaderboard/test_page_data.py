@@ -75,6 +75,15 @@ def test_a_line_of_several_seeds_holds_their_mean_and_range() -> None:
             assert line["per_window"]["3"]["recall@10"][0] == pytest.approx(sum(recalls) / 2, rel=1e-5)
 
 
+def test_a_line_says_where_it_is_compared_by_intervals() -> None:
+    board = synthetic_board(80).model_dump(mode="json")
+    first, second, third = board["groups"][0]["places"][:3]
+    second["paired"] = third["paired"] = False
+    third["rank"] = None
+    lines = payload(board)["groups"][0]["lines"]
+    assert first["paired"] and [line.get("paired") for line in lines[:3]] == [None, False, None]
+
+
 def test_every_row_stands_in_a_table_also_those_in_no_group() -> None:
     board = synthetic_board(40).model_dump(mode="json")
     board["rows"] += [
