@@ -84,7 +84,7 @@ def train_phases(
         log[name] = train(
             name,
             net,
-            data=Sentences(histories, reader),
+            data=Sentences(histories, reader, answer_only=settings.loss == "answer"),
             collate=collate,
             settings=how,
             context=context,
@@ -113,7 +113,8 @@ def _base(settings: LancerSettings, dataset: Dataset, texts: ItemTexts, context:
     base = open_base(
         settings,
         texts=[*knowledge, *lines, *words_of_training(dataset)],
-        units=[texts.opening(how, None), how.between],
+        # A label is the same token in a request and before a title: what was asked for can be taken over.
+        units=[texts.opening(how, None), how.between, *texts.titles, *dataset.catalogue.label_names],
         seed=context.seed,
         device=context.device,
         needs=TRAINED,
@@ -138,8 +139,11 @@ def _base(settings: LancerSettings, dataset: Dataset, texts: ItemTexts, context:
     return base
 
 
-class _Texts(torch.utils.data.Dataset[list[int]]):
-    """Texts about items, and requests with items that answer them, written as histories are, as tokens."""
+class _Texts(torch.utils.data.Dataset[tuple[list[int], int]]):
+    """Texts about items, and requests with items that answer them, written as histories are: tokens, and how many are given.
+
+    Nothing is learned from what is given, the request and the history beside it.
+    """
 
     def __init__(self, reader: Reader, requests: RequestsAnswered) -> None:
         self._reader, self._requests = reader, requests
@@ -147,14 +151,15 @@ class _Texts(torch.utils.data.Dataset[list[int]]):
     def __len__(self) -> int:
         return len(self._reader.knowledge) + len(self._requests)
 
-    def __getitem__(self, index: int) -> list[int]:
+    def __getitem__(self, index: int) -> tuple[list[int], int]:
         if index < len(self._reader.knowledge):
-            return self._reader.knowledge[index]
+            return self._reader.knowledge[index], 0
         row = self._requests[index - len(self._reader.knowledge)]
         tokens = self._reader.sentence(row.history, row.request)
+        given = len(tokens)
         for item in row.items.tolist():
             tokens += self._reader.items[item] + self._reader.between
-        return tokens
+        return tokens, given
 
     @property
     def lengths(self) -> Longs:
@@ -166,6 +171,7 @@ class _Texts(torch.utils.data.Dataset[list[int]]):
         self._requests.set_epoch(epoch)
 
 
-def _texts(rows: list[list[int]]) -> dict[str, torch.Tensor]:
-    ids, mask = right_padded(rows)
-    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED)}
+def _texts(rows: list[tuple[list[int], int]]) -> dict[str, torch.Tensor]:
+    ids, mask = right_padded([tokens for tokens, _ in rows])
+    labels, _ = right_padded([[IGNORED] * given + tokens[given:] for tokens, given in rows], IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -67,7 +67,7 @@ class Sentences(OfExamples):
     Args:
         examples: what is read; `set_epoch` is passed on to it.
         reader: makes tokens.
-        answer_only: the loss is on the last item alone (validation) and not on the whole sentence (training, as released).
+        answer_only: the loss is on the last item alone and not on the whole sentence (in training, as released).
     """
 
     def __init__(self, examples: Histories | Sequence[Example], reader: Reader, *, answer_only: bool = False) -> None:

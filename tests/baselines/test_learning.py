@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from baselines.lancer.adapter import Lancer, LancerSettings
 from baselines.popularity import Random
 from baselines.recgpt import RecGPT, RecGPTSettings
 from baselines.reclm.adapter import RecLMGen
@@ -81,3 +82,17 @@ def test_reclm_gen_learns(mini: Dataset, wishes: Examples, tmp_path: Path) -> No
     assert falls(logs["pretraining"], 0.6) and logs["sft"][-1]["loss"] < logs["pretraining"][0]["loss"]
     assert exact(ranking) > 0.9 and ranking.extras["llm_duplicate"].sum() == 0
     assert above_chance(ranking, wishes, mini, tmp_path)
+
+
+def test_lancer_learns(mini: Dataset, wishes: Examples, tmp_path: Path) -> None:
+    """As a user has it, but for fewer epochs and users."""
+    quick = {"base_model": "tiny", "pretraining.epochs": 7, "phase2.epochs": 2, "users": 300}
+    model = Lancer(LancerSettings.parse("lancer", quick))
+    model.fit(mini.for_training(), ScratchContext(tmp_path))
+    ranking = model.rank(wishes.requests, 10)
+    assert falls(model.log["lancer pretraining"], 0.4)
+    phases = [model.log[f"lancer phase {phase}"] for phase in (1, 2)]
+    assert phases[1][-1]["validation"] > phases[0][-1]["validation"]
+    written, _ = model.write(wishes.requests.take(np.arange(50)))
+    titles = [text.rpartition(" : ")[2] in model.texts.titles for beams in written for text in beams]
+    assert np.mean(titles) > 0.9 and above_chance(ranking, wishes, mini, tmp_path)
