@@ -79,7 +79,8 @@ class LancerSettings(BaseModelSettings):
         0.5, ge=0, le=1, description="share of training examples that carry a request (0: none, as released)"
     )
     loss: Literal["sentence", "answer"] = Field(
-        "sentence", description="what is learned to be written: all of a sentence, as released, or the item that follows"
+        "sentence",
+        description="what is learned to be written: all of a sentence, as released, or the item that follows",
     )
     faithful: bool = Field(
         False, description="the released query, the embedding of a padding token, the same for every item"

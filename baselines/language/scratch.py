@@ -111,7 +111,9 @@ def build(shape: Shape, size: Size, tokenizer: Any, seed: int) -> Any:
             # Llama has no dropout; with GPT-2's tenth of everything a request is learned to be heard several times as late.
             still = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
             return GPT2LMHeadModel(
-                GPT2Config(n_embd=size.hidden, n_layer=size.layers, n_head=size.heads, n_positions=CONTEXT, **own, **still)
+                GPT2Config(
+                    n_embd=size.hidden, n_layer=size.layers, n_head=size.heads, n_positions=CONTEXT, **own, **still
+                )
             )
         return LlamaForCausalLM(
             LlamaConfig(

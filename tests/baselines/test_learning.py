@@ -95,4 +95,4 @@ def test_lancer_learns(mini: Dataset, wishes: Examples, tmp_path: Path) -> None:
     assert phases[1][-1]["validation"] > phases[0][-1]["validation"]
     written, _ = model.write(wishes.requests.take(np.arange(50)))
     titles = [text.rpartition(" : ")[2] in model.texts.titles for beams in written for text in beams]
-    assert np.mean(titles) > 0.9 and above_chance(ranking, wishes, mini, tmp_path)
+    assert np.mean(titles) > 0.7 and above_chance(ranking, wishes, mini, tmp_path)
