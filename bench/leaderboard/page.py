@@ -7,7 +7,6 @@ nodes of it; the page's policy (CSP) runs no script but the shipped files.
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.atomic import atomic_write
 from bench.leaderboard import page_words as words
 from bench.leaderboard.page_data import counts, payload
+from bench.leaderboard.rows import EXAMPLES_FILE
 
 if TYPE_CHECKING:
     from bench.leaderboard.rows import Board
@@ -46,7 +46,6 @@ CITATIONS = (
     "F. M. Harper and J. A. Konstan 2015. The MovieLens Datasets: History and Context. ACM TiiS 5, 4. doi:10.1145/2827872",
     "S. Holm 1979. A Simple Sequentially Rejective Multiple Test Procedure. Scandinavian Journal of Statistics 6, 2.",
 )
-EXAMPLES_FILE = re.compile(r"examples/[\w+-][\w.+-]*\.json")
 
 
 def write_page(board: Board, folder: Path) -> Path:
@@ -60,7 +59,8 @@ def write_page(board: Board, folder: Path) -> Path:
     Returns:
         The path of `index.html`.
     """
-    values = board.model_dump(mode="json")
+    # As the file has it, so that the page does not hang on whether the board was read or made.
+    values = json.loads(board.to_json())
     for row in values["rows"]:
         row["examples_file"] = _examples(row["id"], row["examples_file"], folder)
     for path in sorted(ASSETS.rglob("*")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ SCHEMA_FILE = Path(__file__).parents[1] / "schemas" / "leaderboard.schema.json"
 FILE = "leaderboard.json"
 # The page is one folder beside the file; examples lie in it, so that it can be carried away whole.
 FOLDER, EXAMPLES = "leaderboard", "examples"
+# A name that leads out of the folder is no name.
+EXAMPLES_FILE = re.compile(r"examples/[\w+-][\w.+-]*\.json")
 MAX_ROWS = 100_000
 # The document, its rows, their fields, and within these the metrics.
 LINES_TO = 4

@@ -14,7 +14,7 @@ from bench.leaderboard.build import Made, make_board
 from bench.leaderboard.entries import Entry, read_probes
 from bench.leaderboard.examples import Asked, may_be_passed_on, write_examples
 from bench.leaderboard.ranks import Key, group_key
-from bench.leaderboard.rows import EXAMPLES, FILE, FOLDER, Board, Row, read_board, write_board
+from bench.leaderboard.rows import EXAMPLES, EXAMPLES_FILE, FILE, FOLDER, Board, Row, read_board, write_board
 from bench.locks import file_lock
 from bench.registry import cards
 from bench.scoring import folder_for
@@ -114,7 +114,7 @@ def _with_examples(made: Made, options: Options, spread: Map) -> tuple[Board, li
         for rows in groups.values()
         if rows[0][0].dataset not in reasons
     ]
-    files: dict[str, str] = {}
+    files = _earlier(made.entries, folder, options.examples)
     without = list(reasons.values())
     for written in spread(partial(write_examples, folder), asked):
         files |= written.files
@@ -125,6 +125,20 @@ def _with_examples(made: Made, options: Options, spread: Map) -> tuple[Board, li
         return row.model_copy(update={"examples_file": files.get(row.id)})
 
     return made.board.model_copy(update={"rows": [named(row) for row in made.board.rows]}), without
+
+
+def _earlier(entries: Collection[Entry], folder: Path, shown: Collection[str]) -> dict[str, str]:
+    """Of rows whose runs are elsewhere, the examples that are there from an earlier build and may be shown."""
+    rows = [entry.row for entry in entries if entry.folder is None]
+    barred = _kept_here({row.dataset for row in rows}, shown)
+    return {
+        row.id: row.examples_file
+        for row in rows
+        if row.examples_file is not None
+        and EXAMPLES_FILE.fullmatch(row.examples_file)
+        and row.dataset not in barred
+        and (folder / row.examples_file).is_file()
+    }
 
 
 def _kept_here(datasets: Collection[str], shown: Collection[str]) -> dict[str, str]:

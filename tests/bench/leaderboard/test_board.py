@@ -412,3 +412,8 @@ def test_a_board_made_by_several_processes_is_the_one_that_a_single_process_make
     assert len([path for path in files if "examples" in path.parts]) >= 4
     for path in files:
         assert (alone / path).read_bytes() == (spread / path).read_bytes(), path
+    # Whoever builds on a board without its runs keeps the examples that may be shown.
+    shutil.rmtree(alone / "runs")
+    update.update(update.Options(alone), SilentProgress())
+    for path in files:
+        assert (alone / path).read_bytes() == (spread / path).read_bytes(), path
