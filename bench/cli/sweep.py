@@ -27,6 +27,7 @@ def sweep(
     executor: Literal["local", "ray"] = "local",
     address: str | None = None,
     cpus: int | None = None,
+    data_dir: Path | None = None,
     out: Path = Path("results"),
     plan: bool = False,
     json: bool = False,
@@ -46,6 +47,8 @@ def sweep(
         Ray cluster: auto for the one that this machine belongs to, or HOST:PORT; one is started here when not given.
     cpus
         Cores of this machine to use at most.
+    data_dir
+        Folder with the datasets' files, for those to which the grid gives none.
     out
         Folder of results; on a cluster a folder that every node sees.
     plan
@@ -59,7 +62,7 @@ def sweep(
     from bench.sweep.run import make_pool
     from bench.sweep.run import sweep as whole
 
-    read = Grid.read(grid)
+    read = Grid.read(grid, data_dir)
     with progress.for_terminal(quiet=json) as bars:
         cells = plan_cells(read, out, bars)
     if plan:

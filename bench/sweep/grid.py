@@ -14,6 +14,7 @@ from bench import registry
 from bench.cards import Settings
 from bench.errors import InputError, unknown_name
 from bench.runner import RunConfig
+from bench.scoring import folder_for
 
 Kind = Literal["genre", "genres", "tag"]
 
@@ -58,6 +59,15 @@ class DatasetAxis(Settings):
     dataset: str
     data_dir: Path | None = None
 
+    def placed(self, home: Path, data_dir: Path | None) -> Self:
+        """With an absolute folder: its own, which is relative to `home`, or `data_dir`."""
+        if self.data_dir is not None:
+            return self.model_copy(update={"data_dir": (home / self.data_dir).resolve()})
+        if data_dir is None or self.dataset not in registry.names("datasets"):
+            return self
+        where = folder_for(self.dataset, data_dir)
+        return self.model_copy(update={"data_dir": None if where is None else where.resolve()})
+
 
 class Grid(Settings):
     """The whole file. Every combination is a run, but models that ask no language model are not crossed with `llms`."""
@@ -81,8 +91,12 @@ class Grid(Settings):
     retries: int = Field(default=2, ge=0, description="how often a run whose worker died is tried again")
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, data_dir: Path | None = None) -> Self:
         """Read and check a file. Paths in it are relative to it.
+
+        Args:
+            path: the file.
+            data_dir: folder of the datasets that read files, where the grid names none.
 
         Raises:
             InputError: it is missing, is no YAML mapping, or a key or value in it is wrong.
@@ -103,12 +117,7 @@ class Grid(Settings):
         return grid.model_copy(
             update={
                 "llm_config": None if grid.llm_config is None else (home / grid.llm_config).resolve(),
-                "datasets": tuple(
-                    axis
-                    if axis.data_dir is None
-                    else axis.model_copy(update={"data_dir": (home / axis.data_dir).resolve()})
-                    for axis in grid.datasets
-                ),
+                "datasets": tuple(axis.placed(home, data_dir) for axis in grid.datasets),
             }
         )
 

@@ -98,6 +98,12 @@ limit: 9
     assert sum(cell.seconds > 300 for cell in cells) <= 2
 
 
+def test_a_folder_given_is_for_datasets_that_read_files_and_have_none(tmp_path: Path) -> None:
+    text = "tasks: [seq]\nmodels: [random]\ndatasets: [mini, ml-1m, {dataset: mind, data_dir: news}]\n"
+    axes = Grid.read(write(tmp_path, text), tmp_path / "films").datasets
+    assert [axis.data_dir for axis in axes] == [None, tmp_path / "films", tmp_path / "news"]
+
+
 class Recorder:
     """A pool that ends what was submitted first, as a script says; it records how many ran side by side."""
 
