@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same numbers whatever the processor; what bf16 changes has tests of its own.
 os.environ.setdefault("BENCH_PRECISION", "fp32")
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -19,6 +20,15 @@ from bench.cards import DatasetCard
 from bench.contracts import Catalogue, Dataset, Ragged, Recommender
 from bench.precision import resolve_precision
 from bench.progress import SilentProgress
+
+# A busy machine is no error of what is tested.
+hypothesis.settings.register_profile(
+    "patient",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[*hypothesis.settings().suppress_health_check, hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
