@@ -59,6 +59,10 @@ class RecGPTSettings(BaseModelSettings):
 
     # A small model's attention is spent on what was asked, and a step is as dear as its prompt is long.
     suited: ClassVar[dict[str, Any]] = {"titles": 5}
+    suited_small: ClassVar[dict[str, Any]] = {
+        "pretraining": {"learning_rate": 1e-3},
+        "training": {"learning_rate": 1e-3},
+    }
 
     base_model: str = Field(
         "vinai/RecGPT-7B-Instruct", description="hub name, folder, or from scratch and trained here: tiny, small"

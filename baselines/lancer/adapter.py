@@ -67,6 +67,10 @@ class LancerSettings(BaseModelSettings):
         "phase1": {"learning_rate": 1e-3, "epochs": 1},
         "phase2": {"learning_rate": 2e-3, "epochs": 4, "warmup": 0.05, "batch_size": 8},
     }
+    suited_small: ClassVar[dict[str, Any]] = {
+        "pretraining": {"learning_rate": 1e-3},
+        "phase2": {"learning_rate": 1e-3},
+    }
 
     base_model: str = Field(
         "openai-community/gpt2", description="a GPT-2: hub name, folder, or from scratch: tiny, small"

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from baselines.language.settings import BaseModelSettings, TrainingSettings
 from baselines.sasrec import SASRecSettings
-
-# A model that knows nothing needs larger steps than a pretrained one, and it is small: batches fit at once.
-FROM_SCRATCH: dict[str, dict[str, Any]] = {
-    "sft": {"epochs": 2, "batch_size": 8, "accumulate": 1, "learning_rate": 1e-3, "warmup": 0.05},
-    "rl": {"epochs": 8, "learning_rate": 3e-4, "prompts": 48, "passes": 2, "warmup": 5},
-}
 
 
 class PretrainingSettings(TrainingSettings):
@@ -71,6 +65,13 @@ class RLSettings(TrainingSettings):
 class RecLMSettings(BaseModelSettings):
     """Settings of RecLM-gen."""
 
+    # A model that knows nothing needs larger steps than a pretrained one, and it is small: batches fit at once.
+    suited: ClassVar[dict[str, Any]] = {
+        "sft": {"epochs": 2, "batch_size": 8, "accumulate": 1, "learning_rate": 1e-3, "warmup": 0.05},
+        "rl": {"epochs": 8, "learning_rate": 3e-4, "prompts": 48, "passes": 2, "warmup": 5},
+    }
+    suited_small: ClassVar[dict[str, Any]] = {"pretraining": {"learning_rate": 1e-3}}
+
     base_model: str = Field(
         "meta-llama/Llama-2-7b-chat-hf", description="name on the hub, folder, or from scratch: `tiny`, `small`"
     )
@@ -90,18 +91,6 @@ class RecLMSettings(BaseModelSettings):
     backbone: SASRecSettings = Field(SASRecSettings(), description="settings of sasrec, the teacher")
     max_tokens: int = Field(512, ge=16, description="most tokens of a list")
     batch: int = Field(32, ge=1, description="lists that are written at once")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _suited(cls, values: Any) -> Any:
-        """Fill in what suits a model from scratch, where nothing else was said."""
-        if not isinstance(values, dict) or values.get("base_model") not in ("tiny", "small"):
-            return values
-        filled = dict(values)
-        for stage, suited in FROM_SCRATCH.items():
-            given = filled.get(stage, {})
-            filled[stage] = suited | given if isinstance(given, dict) else given
-        return filled
 
     @model_validator(mode="after")
     def _known_tasks(self) -> RecLMSettings:
