@@ -63,10 +63,8 @@ class DatasetAxis(Settings):
         """With an absolute folder: its own, which is relative to `home`, or `data_dir`."""
         if self.data_dir is not None:
             return self.model_copy(update={"data_dir": (home / self.data_dir).resolve()})
-        if data_dir is None or self.dataset not in registry.names("datasets"):
-            return self
-        where = folder_for(self.dataset, data_dir)
-        return self.model_copy(update={"data_dir": None if where is None else where.resolve()})
+        where = None if data_dir is None else folder_for(self.dataset, data_dir.resolve())
+        return self.model_copy(update={"data_dir": where})
 
 
 class Grid(Settings):

@@ -99,9 +99,11 @@ limit: 9
 
 
 def test_a_folder_given_is_for_datasets_that_read_files_and_have_none(tmp_path: Path) -> None:
-    text = "tasks: [seq]\nmodels: [random]\ndatasets: [mini, ml-1m, {dataset: mind, data_dir: news}]\n"
+    text = "tasks: [seq]\nmodels: [random]\ndatasets: [mini, ml-1m, ml-1m@loo, {dataset: mind, data_dir: news}]\n"
     axes = Grid.read(write(tmp_path, text), tmp_path / "films").datasets
-    assert [axis.data_dir for axis in axes] == [None, tmp_path / "films", tmp_path / "news"]
+    assert [axis.data_dir for axis in axes] == [None, tmp_path / "films", tmp_path / "films", tmp_path / "news"]
+    with pytest.raises(InputError, match="mini"):
+        Grid.read(write(tmp_path, "tasks: [seq]\nmodels: [random]\ndatasets: [minii]\n"), tmp_path)
 
 
 class Recorder:
