@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from baselines.lancer.prompts import going_on
 
@@ -63,7 +64,7 @@ def beam_search(
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
-    cache = _for_beams(cache, beams, max_tokens)
+    cache.layers = [_Shared(layer, beams, max_tokens) for layer in cache.layers]
     mask, place = mask.repeat_interleave(beams, 0), place[:, -1:].repeat_interleave(beams, 0)
     logits = logits.repeat_interleave(beams, 0)
     search = _Search(rows, beams, max_tokens, torch.tensor(sorted(ends), device=device), device)
@@ -79,46 +80,44 @@ def beam_search(
         ).logits[:, -1]
 
 
-def _for_beams(cache: Any, beams: int, more: int) -> Any:
-    """A cache of B rows as one of B n beams with room for so many tokens more each.
+class _Shared(DynamicLayer):  # type: ignore[misc]
+    """A layer of the cache of B n beams: keys and values [B n, heads, P + more, d / heads], of which `length` places are filled.
 
-    Beams of a row share prefix and prompt, so a reordering moves what they wrote alone. The cache of transformers moves and
-    copies everything in every step, which takes longer than the model does.
+    Beams of a row share the first P places, prefix and prompt, so a reordering moves what they wrote alone. The layer of
+    transformers moves and copies everything in every step, which takes longer than the model does.
+
+    Args:
+        layer: that of B rows, with P places.
+        beams: n.
+        more: tokens that a beam may write.
     """
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
 
-    class BeamLayer(DynamicLayer):  # type: ignore[misc]
-        """One layer: keys and values [B n, heads, P + more, d / heads], of which `length` places are filled."""
+    def __init__(self, layer: Any, beams: int, more: int) -> None:
+        super().__init__()
+        self.shared = self.length = layer.keys.shape[2]
+        self.device, self.is_initialized = layer.keys.device, True
+        self.keys, self.values = (_with_room(states, beams, more) for states in (layer.keys, layer.values))
 
-        def __init__(self, layer: Any) -> None:
-            super().__init__()
-            self.shared = self.length = layer.keys.shape[2]
-            self.device, self.is_initialized = layer.keys.device, True
-            self.keys, self.values = (self._with_room(states) for states in (layer.keys, layer.values))
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, ...]:
+        start, self.length = self.length, self.length + keys.shape[2]
+        self.keys[:, :, start : self.length], self.values[:, :, start : self.length] = keys, values
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
-        def _with_room(self, states: torch.Tensor) -> torch.Tensor:
-            rows, heads, places, width = states.shape
-            room = states.new_empty(rows, beams, heads, places + more, width)
-            room[:, :, :, :places] = states[:, None]
-            return room.flatten(0, 1)
+    def get_seq_length(self) -> int:
+        return int(self.length)
 
-        def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, ...]:
-            start, self.length = self.length, self.length + keys.shape[2]
-            self.keys[:, :, start : self.length], self.values[:, :, start : self.length] = keys, values
-            return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+    def reorder_cache(self, rows: torch.Tensor) -> None:
+        for states in (self.keys, self.values):
+            written = states[:, :, self.shared : self.length]
+            written.copy_(written.index_select(0, rows))
 
-        def get_seq_length(self) -> int:
-            return int(self.length)
 
-        def reorder_cache(self, rows: torch.Tensor) -> None:
-            for states in (self.keys, self.values):
-                written = states[:, :, self.shared : self.length]
-                written.copy_(written.index_select(0, rows))
-
-    wide = DynamicCache()
-    wide.layers = [BeamLayer(layer) for layer in cache.layers]
-    return wide
+def _with_room(states: torch.Tensor, beams: int, more: int) -> torch.Tensor:
+    """[B, heads, P, w] for every beam, with so many empty places behind: [B n, heads, P + more, w]."""
+    rows, heads, places, width = states.shape
+    room = states.new_empty(rows, beams, heads, places + more, width)
+    room[:, :, :, :places] = states[:, None]
+    return room.flatten(0, 1)
 
 
 class _Search:
