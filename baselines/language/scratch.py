@@ -108,7 +108,7 @@ def build(shape: Shape, size: Size, tokenizer: Any, seed: int) -> Any:
     }
     with seeded(seed, "language model", shape):
         if shape == "gpt2":
-            # Llama has no dropout; with GPT-2's tenth of everything a request is learned to be heard several times as late.
+            # Llama has none either; with GPT-2's tenth of everything a request is heard later (README, LANCER).
             still = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
             return GPT2LMHeadModel(
                 GPT2Config(
