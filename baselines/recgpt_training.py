@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from baselines.language.histories import (
     validation_examples,
     words_of_training,
 )
+from baselines.language.padding import batch, labelled
 from baselines.language.scratch import fixed_parts
 from baselines.language.training import train
 from bench.contracts import Dataset, FitContext
@@ -23,7 +25,7 @@ from bench.contracts import Dataset, FitContext
 if TYPE_CHECKING:
     from baselines.recgpt import PromptWords, RecGPTSettings
 
-NAME, PRETRAINING, IGNORED, VALIDATED = "recgpt", "recgpt pretraining", -100, 256
+NAME, PRETRAINING, VALIDATED = "recgpt", "recgpt pretraining", 256
 # Answers to a request of the pretraining.
 ANSWERS = 10
 
@@ -59,7 +61,7 @@ def tune(
             PRETRAINING,
             base.model,
             data=Catalogue(before, words, base.tokenizer),
-            collate=Collate(base.tokenizer.pad_token_id),
+            collate=partial(batch, pad=base.tokenizer.pad_token_id),
             settings=settings.pretraining,
             context=context,
         )
@@ -77,7 +79,7 @@ def tune(
         NAME,
         base.model,
         data=Dialogues(histories, words, base.tokenizer),
-        collate=Collate(base.tokenizer.pad_token_id),
+        collate=partial(batch, pad=base.tokenizer.pad_token_id),
         settings=how,
         context=context,
         validation=Dialogues(held_out, words, base.tokenizer, answer_only=True),
@@ -97,7 +99,7 @@ class Catalogue(OfExamples, torch.utils.data.Dataset[dict[str, Any]]):
         answers = "".join(f"\n{self._words.strings[item]}" for item in row.items.tolist())
         prompt = self._words.prompt(row.history.tolist(), row.request)
         tokens = self._tokenizer(prompt + answers, add_special_tokens=False).input_ids
-        return {"tokens": tokens, "labels": tokens}
+        return labelled([], tokens, answer_only=False)
 
 
 class Dialogues(OfExamples, torch.utils.data.Dataset[dict[str, Any]]):
@@ -120,28 +122,8 @@ class Dialogues(OfExamples, torch.utils.data.Dataset[dict[str, Any]]):
         example = self._examples[index]
         before = self._tokens(self._words.prompt(example.history.tolist(), example.prompt))
         after = [*self._tokens(f"\n{self._words.strings[example.target]}"), self._tokenizer.eos_token_id]
-        return {
-            "tokens": before + after,
-            "labels": [IGNORED] * len(before) + after if self._answer_only else before + after,
-        }
+        return labelled(before, after, answer_only=self._answer_only)
 
     def _tokens(self, text: str) -> list[int]:
         found: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         return found
-
-
-class Collate:
-    """Rows of `Dialogues` to a batch, padded on the right."""
-
-    def __init__(self, pad: int) -> None:
-        self._pad = pad
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` and `labels`, int64 [B, T]."""
-        longest = max(len(row["tokens"]) for row in rows)
-        filled = [(row["tokens"], row["labels"], longest - len(row["tokens"])) for row in rows]
-        return {
-            "input_ids": torch.tensor([tokens + [self._pad] * room for tokens, _, room in filled]),
-            "attention_mask": torch.tensor([[1] * len(tokens) + [0] * room for tokens, _, room in filled]),
-            "labels": torch.tensor([labels + [IGNORED] * room for _, labels, room in filled]),
-        }

@@ -11,17 +11,16 @@ import torch
 from baselines.lancer.network import LancerNet
 from baselines.lancer.prompts import HISTORY_LENGTH
 from baselines.lancer.reading import (
-    IGNORED,
     ITEM_TOKENS,
     OPENING_TOKENS,
     Reader,
     Sentences,
     collate,
-    right_padded,
 )
 from baselines.lancer.wording import ItemTexts, wording
 from baselines.language.base_model import Base, Needs, open_base
 from baselines.language.histories import Histories, RequestsAnswered, validation_examples, words_of_training
+from baselines.language.padding import batch, labelled
 from baselines.language.training import train
 from baselines.training import seeded
 from bench.contracts import Dataset, FitContext, Longs
@@ -134,13 +133,13 @@ def _base(settings: LancerSettings, dataset: Dataset, texts: ItemTexts, context:
         )
         data = _Texts(Reader(base.tokenizer, texts, how), requests)
         log["lancer pretraining"] = train(
-            "lancer pretraining", base.model, data=data, collate=_texts, settings=settings.pretraining, context=context
+            "lancer pretraining", base.model, data=data, collate=batch, settings=settings.pretraining, context=context
         )
     return base
 
 
-class _Texts(torch.utils.data.Dataset[tuple[list[int], int]]):
-    """Texts about items, and requests with items that answer them, written as histories are: tokens, and how many are given.
+class _Texts(torch.utils.data.Dataset[dict[str, list[int]]]):
+    """Texts about items, and requests with items that answer them, written as histories are, as tokens.
 
     Nothing is learned from what is given, the request and the history beside it.
     """
@@ -151,15 +150,12 @@ class _Texts(torch.utils.data.Dataset[tuple[list[int], int]]):
     def __len__(self) -> int:
         return len(self._reader.knowledge) + len(self._requests)
 
-    def __getitem__(self, index: int) -> tuple[list[int], int]:
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
         if index < len(self._reader.knowledge):
-            return self._reader.knowledge[index], 0
+            return labelled([], self._reader.knowledge[index], answer_only=True)
         row = self._requests[index - len(self._reader.knowledge)]
-        tokens = self._reader.sentence(row.history, row.request)
-        given = len(tokens)
-        for item in row.items.tolist():
-            tokens += self._reader.items[item] + self._reader.between
-        return tokens, given
+        written = [token for item in row.items.tolist() for token in self._reader.items[item] + self._reader.between]
+        return labelled(self._reader.sentence(row.history, row.request), written, answer_only=True)
 
     @property
     def lengths(self) -> Longs:
@@ -169,9 +165,3 @@ class _Texts(torch.utils.data.Dataset[tuple[list[int], int]]):
     def set_epoch(self, epoch: int) -> None:
         """Draw the requests of an epoch."""
         self._requests.set_epoch(epoch)
-
-
-def _texts(rows: list[tuple[list[int], int]]) -> dict[str, torch.Tensor]:
-    ids, mask = right_padded([tokens for tokens, _ in rows])
-    labels, _ = right_padded([[IGNORED] * given + tokens[given:] for tokens, given in rows], IGNORED)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

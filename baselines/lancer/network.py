@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from baselines.lancer.prompts import KNOWLEDGE_LENGTH, KnowledgePrompt, ReasoningPrompt, Shape, going_on
-from baselines.lancer.reading import IGNORED, right_padded
+from baselines.language.padding import IGNORED, right_padded
 
 # Texts that go through the knowledge model at once where no gradient is kept.
 ROWS = 64

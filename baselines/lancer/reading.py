@@ -12,11 +12,11 @@ import torch
 from baselines.lancer.prompts import HISTORY_LENGTH
 from baselines.lancer.wording import ItemTexts, Wording
 from baselines.language.histories import Example, Histories, OfExamples
+from baselines.language.padding import batch, labelled, right_padded
 from bench.contracts import NO_ITEM, Ints
 
 # Tokens that are read: of an item, of the text about it, and of what stands before a history.
 ITEM_TOKENS, TEXT_TOKENS, OPENING_TOKENS = 32, 128, 128
-IGNORED = -100
 
 
 class Reader:
@@ -77,10 +77,9 @@ class Sentences(OfExamples):
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self._examples[index]
         before = self._reader.sentence(example.history, example.prompt)
-        tokens = before + self._reader.items[example.target] + self._reader.between
+        after = self._reader.items[example.target] + self._reader.between
         return {
-            "tokens": tokens,
-            "labels": [IGNORED] * len(before) + tokens[len(before) :] if self._answer_only else tokens,
+            **labelled(before, after, answer_only=self._answer_only),
             "history": example.history,
             "learned": int(example.history[index % len(example.history)]),
         }
@@ -88,12 +87,8 @@ class Sentences(OfExamples):
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """A batch of sentences, as `LancerNet.forward` takes it; of every history one item teaches the knowledge prompt."""
-    ids, mask = right_padded([row["tokens"] for row in rows])
-    labels, _ = right_padded([row["labels"] for row in rows], IGNORED)
     return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "labels": labels,
+        **batch(rows),
         "history": last_items([row["history"] for row in rows]),
         "learned": torch.tensor(sorted({row["learned"] for row in rows})),
     }
@@ -106,15 +101,6 @@ def last_items(histories: Iterable[Ints]) -> torch.Tensor:
     for place, row in enumerate(rows):
         made[place, HISTORY_LENGTH - len(row) :] = row
     return torch.from_numpy(made)
-
-
-def right_padded(rows: Sequence[Sequence[int]], filler: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of different lengths as one tensor, int64 [B, T], and which of its places are filled, int64 [B, T]."""
-    values = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row) for row in rows], batch_first=True, padding_value=filler
-    )
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
-    return values, mask
 
 
 def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

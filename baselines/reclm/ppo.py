@@ -22,10 +22,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from baselines.language.padding import IGNORED
 from baselines.language.training import train
 from baselines.reclm.rollouts import Prompts, Rollout, Writer
 from baselines.reclm.settings import RLSettings
-from baselines.reclm.sft import IGNORED, answer_logits, join, linear_layers
+from baselines.reclm.sft import answer_logits, join, linear_layers
 from baselines.training import seeded
 from bench import parallel
 from bench.atomic import atomic_path

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from baselines.language.base_model import Base
 from baselines.language.histories import OfExamples, RequestsAnswered
+from baselines.language.padding import IGNORED
 from baselines.language.settings import TrainingSettings
 from baselines.language.training import train
 from baselines.reclm.data import Example, Instructions
@@ -20,7 +21,6 @@ from bench.llm.hf_engine import chat_prompt
 
 NAME, READING = "reclm sft", "reclm pretraining"
 EPSILON = 1e-5
-IGNORED = -100
 
 
 class Coder:

@@ -17,9 +17,10 @@ from baselines.lancer.fitting import train_phases
 from baselines.lancer.network import LancerNet
 from baselines.lancer.probes import templates, transfer
 from baselines.lancer.prompts import HISTORY_LENGTH, KNOWLEDGE_LENGTH, going_on
-from baselines.lancer.reading import IGNORED, Sentences, collate
+from baselines.lancer.reading import Sentences, collate
 from baselines.lancer.wording import WORDINGS, ItemTexts, wording
 from baselines.language.histories import Example
+from baselines.language.padding import IGNORED
 from bench.contracts import NO_ITEM, Dataset, Ragged, Requests
 from bench.errors import InputError
 from tests.conftest import ScratchContext, small_dataset

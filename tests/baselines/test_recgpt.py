@@ -10,8 +10,9 @@ import pytest
 
 from baselines.asking import ItemWords
 from baselines.language.histories import Example, Histories, RequestsAnswered, validation_examples, words_of_training
+from baselines.language.padding import IGNORED, batch
 from baselines.recgpt import PromptWords, RecGPT, RecGPTSettings, first_line
-from baselines.recgpt_training import IGNORED, Collate, Dialogues
+from baselines.recgpt_training import Dialogues
 from bench import registry
 from bench.contracts import NO_ITEM, Dataset, Ragged, Requests
 from bench.errors import InputError
@@ -146,9 +147,9 @@ def test_the_loss_of_validation_is_on_answers_alone() -> None:
     said = "".join(chr(token - 2) for token in row["labels"] if token > 1)
     assert said == "\nTitle: Fargo (1996)" and row["labels"][-1] == Letters.eos_token_id
     assert whole[0]["labels"] == whole[0]["tokens"] == row["tokens"]
-    batch = Collate(0)([whole[0], whole[1]])
-    assert (batch["labels"][batch["attention_mask"] == 0] == IGNORED).all()
-    assert batch["attention_mask"].sum(1).tolist() == [len(whole[0]["tokens"]), len(whole[1]["tokens"])]
+    padded = batch([whole[0], whole[1]])
+    assert (padded["labels"][padded["attention_mask"] == 0] == IGNORED).all()
+    assert padded["attention_mask"].sum(1).tolist() == [len(whole[0]["tokens"]), len(whole[1]["tokens"])]
 
 
 @packaged

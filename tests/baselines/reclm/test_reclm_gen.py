@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.language.padding import IGNORED
 from baselines.reclm.adapter import RecLMGen
 from baselines.reclm.data import Example
 from baselines.reclm.prompts import Words
 from baselines.reclm.settings import RecLMSettings
-from baselines.reclm.sft import IGNORED, Coder, Supervised, with_lora
+from baselines.reclm.sft import Coder, Supervised, with_lora
 from bench.contracts import NO_ITEM, Ragged, Requests
 from bench.errors import InputError
 from tests.conftest import ScratchContext, small_dataset
