@@ -33,12 +33,17 @@ def finder(strings: list[str]) -> TextToItems:
 def brute_force(
     strings: list[str], beams: list[str], scores: list[float], seen: set[int], k: int
 ) -> tuple[list[int], set[int]]:
-    """The list, and the items that stand in it for a beam, by definition and one by one."""
+    """The list, and the items that stand in it for a beam, by definition and one by one.
+
+    Of items that are equally near on paper, a last bit decides: that choice alone is taken over.
+    """
     cosine = letters(beams) @ letters(strings).T
+    taken = finder(strings).nearest(beams)
     order = sorted(range(len(beams)), key=lambda beam: -scores[beam])
     listed: list[int] = []
     for beam in order:
-        item = int(cosine[beam].argmax())
+        near = cosine[beam] >= cosine[beam].max() - 1e-5
+        item = int(taken[beam]) if near[taken[beam]] else int(cosine[beam].argmax())
         if item not in listed and item not in seen:
             listed.append(item)
     by_beams = set(listed)
