@@ -26,17 +26,28 @@ Systems = dict[str, list[Entry]]
 
 
 @dataclass(frozen=True)
+class Panel:
+    """Systems whose scores of the same questions are here, paired up; `columns` tells where in `paired` each stands."""
+
+    columns: dict[str, int]
+    paired: Paired
+
+
+@dataclass(frozen=True)
 class Contest:
     """The systems of a group that can be tested against each other.
 
-    Two that both have a place in `columns` (of `paired`, which is None for fewer than two) are compared on the same examples,
-    any other two by their `estimates`.
+    Two that stand in one of the `panels` are compared on the same examples, in the first that has both: panels are of most
+    seeds first. Any other two are compared by their `estimates`.
     """
 
     names: list[str]
-    columns: dict[str, int]
-    paired: Paired | None
+    panels: list[Panel]
     estimates: dict[str, Estimate]
+
+    def is_paired(self, name: str) -> bool:
+        """Whether the system is compared with some other on the same examples."""
+        return any(name in panel.columns for panel in self.panels)
 
     def against(self, other: str | None, metric: str) -> dict[str, Test]:
         """Every other system tested against one, with Holm's correction over these tests."""
@@ -59,8 +70,9 @@ class Contest:
 
     def difference(self, one: str, other: str, metric: str) -> Difference:
         """One system minus the other."""
-        if self.paired is not None and {one, other} <= self.columns.keys():
-            return self.paired.difference(self.columns[one], self.columns[other], metric)
+        panel = self._panel(one, other)
+        if panel is not None:
+            return panel.paired.difference(panel.columns[one], panel.columns[other], metric)
         return statistics.unpaired_difference(metric, self.estimates[one], self.estimates[other])
 
     def ranks(self) -> dict[str, int]:
@@ -69,15 +81,18 @@ class Contest:
         ranks = statistics.tie_ranks(values, lambda one, other: self._p_value(self.names[one], self.names[other]))
         return dict(zip(self.names, ranks, strict=True))
 
+    def _panel(self, one: str, other: str) -> Panel | None:
+        return next((panel for panel in self.panels if {one, other} <= panel.columns.keys()), None)
+
     def _value(self, name: str) -> float:
-        if self.paired is not None and name in self.columns:
-            return float(self.paired.observed[self.columns[name]])
-        return self.estimates[name].value
+        panel = next((panel for panel in self.panels if name in panel.columns), None)
+        return self.estimates[name].value if panel is None else float(panel.paired.observed[panel.columns[name]])
 
     def _p_value(self, one: str, other: str) -> float:
-        if self.paired is not None and {one, other} <= self.columns.keys():
+        panel = self._panel(one, other)
+        if panel is not None:
             # Without the interval, which costs more than the test.
-            return self.paired.p_value(self.columns[one], self.columns[other])
+            return panel.paired.p_value(panel.columns[one], panel.columns[other])
         return statistics.unpaired_difference("", self.estimates[one], self.estimates[other]).p
 
 
@@ -88,12 +103,17 @@ def make_contest(systems: Systems, metric: str) -> Contest:
         systems: entries of every system, one a seed.
         metric: what is tested.
     """
-    names, paired = _pair_up(systems, metric)
+    panels = _panels(systems, metric)
     known = {name: _estimate(entries, metric) for name, entries in systems.items()}
     estimates = {name: estimate for name, estimate in known.items() if estimate is not None}
+    paired = {name for panel in panels for name in panel.columns}
     # Who is paired and has no interval could not be set against those that have nothing else.
-    others = estimates.keys() - set(names) if estimates.keys() >= set(names) else set()
-    return Contest(sorted([*names, *others]), {name: at for at, name in enumerate(names)}, paired, estimates)
+    names = (
+        paired | estimates.keys()
+        if estimates.keys() >= paired
+        else max((panel.columns.keys() for panel in panels), key=len)
+    )
+    return Contest(sorted(names), panels, estimates)
 
 
 def _estimate(entries: Sequence[Entry], metric: str) -> Estimate | None:
@@ -111,15 +131,27 @@ def _estimate(entries: Sequence[Entry], metric: str) -> Estimate | None:
     return Estimate(value, value - half, value + half, sum(counts), sum(failed))
 
 
-def _pair_up(systems: Systems, metric: str) -> tuple[list[str], Paired | None]:
-    """The systems with scores of the same questions, and these paired up; None where there are fewer than two."""
+def _panels(systems: Systems, metric: str) -> list[Panel]:
+    """A panel for every set of seeds that two systems share, largest sets first, so that all that two have in common counts."""
     folders = {
         name: {int(entry.row.seed or 0): entry.folder for entry in entries if entry.folder}
         for name, entries in systems.items()
     }
-    common = _common_seeds(list(folders.values()))
+    kinds = {frozenset(seeds) for seeds in folders.values()}
+    shared = {one & other for one in kinds for other in kinds} - {frozenset()}
+    found = [
+        _panel_of(folders, sorted(seeds), metric)
+        for seeds in sorted(shared, key=lambda each: (-len(each), sorted(each)))
+    ]
+    # Whose scores are the only ones has nobody to be paired with and wants nothing for it.
+    least = 1 if sum(map(bool, folders.values())) == 1 else 2
+    return [panel for panel in found if len(panel.columns) >= least]
+
+
+def _panel_of(folders: dict[str, dict[int, Path]], common: list[int], metric: str) -> Panel:
+    """The systems with scores of these seeds that were asked the same."""
     able = {name: [seeds[seed] for seed in common] for name, seeds in folders.items() if seeds.keys() >= set(common)}
-    read = {name: [read_metric(folder / SCORES, metric) for folder in able[name]] for name in sorted(able) if common}
+    read = {name: [read_metric(folder / SCORES, metric) for folder in able[name]] for name in sorted(able)}
     # Judges may have seen samples of their own: the questions that most systems have are those that are compared.
     asked = {
         name: b"".join(users.tobytes() + windows.tobytes() for _, users, windows in parts)
@@ -127,16 +159,8 @@ def _pair_up(systems: Systems, metric: str) -> tuple[list[str], Paired | None]:
     }
     usual = Counter(asked.values()).most_common(1)
     names = [name for name in read if asked[name] == usual[0][0]]
-    if len(names) < 2:
-        return names, None
     values = np.stack([np.concatenate([column for column, _, _ in read[name]]) for name in names], 1)
     users = np.concatenate([users for _, users, _ in read[names[0]]])
     labels = np.concatenate([place * SPACING + windows for place, (_, _, windows) in enumerate(read[names[0]])])
-    return names, statistics.pair_up(values, users, labels.astype(np.int32), min(common))
-
-
-def _common_seeds(systems: Sequence[dict[int, Path]]) -> list[int]:
-    """The seeds of the system with the most that all others that share one with it have; its first one where there is none."""
-    most: set[int] = set(max((seeds.keys() for seeds in systems), key=len, default=()))
-    sharing = [seeds.keys() for seeds in systems if seeds.keys() & most]
-    return sorted(most.intersection(*sharing)) or sorted(most)[:1]
+    paired = statistics.pair_up(values, users, labels.astype(np.int32), min(common))
+    return Panel({name: at for at, name in enumerate(names)}, paired)

@@ -48,9 +48,9 @@ def make_groups(
 ) -> list[Group]:
     """Group and rank.
 
-    A paired test is over the seeds that all tested systems of a group have run. Who has none of the seeds of the system with
-    the most, or no scores by example, is compared with all others by its interval (`bench.leaderboard.contest`); a rank is
-    wanting only where there is none. Failures count with the worst value.
+    A paired test is over all seeds that both systems have run. Two without a common one, or of which one has no scores by
+    example, are compared by their intervals (`bench.leaderboard.contest`); a rank is wanting only where there is none.
+    Failures count with the worst value.
 
     Args:
         entries: rows of runs and submissions, with the folders of their scores.
@@ -169,7 +169,7 @@ def _places(systems: Systems, metric: str, contest: Contest, baseline: str | Non
             rank=ranks.get(name),
             value=values[name],
             spread=_spread(systems[name]),
-            paired=name in contest.columns,
+            paired=contest.is_paired(name),
             against_best=best.get(name),
             against_baseline=base.get(name),
         )

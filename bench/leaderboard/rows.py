@@ -198,7 +198,8 @@ class Spread(_Shape):
 
 class Test(_Shape):
     """A difference (this system minus the other) with its 95 % interval; p before and after Holm's correction over the systems
-    that were tested together. It is paired over users, or by the intervals of both where either is not `Place.paired`.
+    that were tested together. It is paired over users on all seeds that both systems have, or by the intervals of both where
+    either is not `Place.paired` or they share no seed.
     """
 
     other: str

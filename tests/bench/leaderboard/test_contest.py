@@ -175,3 +175,19 @@ def test_who_is_alone_is_the_first_and_nobody_is_tested_against_who_is_not_there
     assert (place.rank, place.against_best) == (1, None)
     contest = make_contest({one.row.system: [one] for one in far}, METRIC)
     assert contest.against("nobody", METRIC) == {} == contest.against(None, METRIC)
+
+
+def test_two_systems_are_tested_on_all_seeds_that_they_share_whoever_has_fewer(tmp_path: Path) -> None:
+    many = [entry(tmp_path, level, name, seed) for name, level in (("m", 0.5), ("n", 0.51)) for seed in (0, 1, 2)]
+    few, late = entry(tmp_path, 0.5, "few"), entry(tmp_path, 0.5, "late", seed=7)
+    places, without = by_system(grouped([*many, few, late])), by_system(grouped(many))
+    both, alone = places["m"].against_best, without["m"].against_best
+    assert both is not None and alone is not None and places["n"].against_best is None
+    assert both.model_dump(exclude={"p_holm"}) == alone.model_dump(exclude={"p_holm"})
+    # With one seed of the three it is another test.
+    once = by_system(grouped([one for one in many if one.row.seed == 0] + [few]))["m"].against_best
+    assert once is not None and once.p != both.p
+    first = by_system(grouped([many[3], few]))["few"].against_best
+    assert first is not None and places["few"].against_best is not None
+    assert first.model_dump(exclude={"p_holm"}) == places["few"].against_best.model_dump(exclude={"p_holm"})
+    assert {name: place.paired for name, place in places.items()} == {"m": True, "n": True, "few": True, "late": False}
