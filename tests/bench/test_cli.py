@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -272,3 +273,17 @@ def test_ctrl_c_ends_with_130_and_the_second_of_two_says_so(bench_command, tmp_p
     assert second.returncode == 1 and "another process is writing the run" in second.stderr
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=30) == 130
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_waiting_threads_spin_less_unless_the_environment_says_how(given, spins, monkeypatch, capsys):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        # Set first, so that it is put back as it was.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["list", "--json"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
