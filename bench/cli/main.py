@@ -153,10 +153,6 @@ def _version() -> str:
     return __version__
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def _spin_less() -> None:
     """Let threads that wait for each other go to sleep sooner, unless the environment has a wish of its own.
 
@@ -166,3 +162,7 @@ def _spin_less() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
