@@ -127,8 +127,12 @@ def add(
         emit_json({"dataset": name, "manifest": str(manifest), "fingerprint": dataset.fingerprint})
         return
     users, size, events = len(dataset.user_ids), len(dataset.catalogue), len(dataset.events.values)
+    # A column of another name would be left out in silence, and the order of the file taken for that of events.
+    order = (
+        "in the order of their timestamps" if dataset.times is not None else "in the order of the file (no timestamps)"
+    )
     sys.stdout.write(
-        f"{name} is registered: {users:,} users, {size:,} items, {events:,} events. Try: --dataset {name}\n"
+        f"{name} is registered: {users:,} users, {size:,} items, {events:,} events {order}. Try: --dataset {name}\n"
     )
 
 

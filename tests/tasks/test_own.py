@@ -83,6 +83,9 @@ def test_an_added_dataset_is_listed_shown_run_and_forgotten(tmp_path, capsys):
 
 def test_without_timestamps_the_order_of_the_file_counts_and_there_is_no_clock(tmp_path, capsys):
     assert add("plain", write(tmp_path / "files", "csv", clock=False)) == 0
+    assert "in the order of the file (no timestamps)" in capsys.readouterr().out
+    assert add("timed", write(tmp_path / "timed", "csv")) == 0
+    assert "in the order of their timestamps" in capsys.readouterr().out
     assert main(["data", "stats", "plain@global"]) == 2
     assert "'plain' has no clock" in capsys.readouterr().err
 
