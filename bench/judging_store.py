@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from bench import provenance, rankings, registry, statistics
+from bench import provenance, rankings, statistics
 from bench.contracts import ASPECTS, Examples, Scores, Verdict
-from bench.errors import CheckError, InputError
+from bench.errors import InputError
 from bench.identity import digest
 from bench.language import SUMS
 from bench.llm.contracts import Failure
@@ -199,23 +199,3 @@ def judgements(run: Path) -> Iterator[Judged]:
 
 def _values(estimates: dict[str, statistics.Estimate]) -> dict[str, MetricValue]:
     return {name: MetricValue.of(estimate) for name, estimate in estimates.items()}
-
-
-def system_name(model: str, settings: dict[str, Any], dataset: str) -> str:
-    """A model with those of its settings that a person gave, such as `dpr_sas prompt=mismatched`.
-
-    Settings that are the class's defaults, or the dataset's own for such a model, are nobody's choice.
-    """
-    try:
-        fields = registry.get("models", model).Settings.model_fields
-        suited = registry.get("datasets", dataset).card.model_settings
-    except (InputError, CheckError):
-        return model  # A run of a package that is not installed here.
-    own = {
-        name: value
-        for name, value in settings.items()
-        if name in fields
-        and not isinstance(value, dict)
-        and value != suited.get(name, fields[name].get_default(call_default_factory=True))
-    }
-    return " ".join([model, *(f"{name}={value}" for name, value in own.items())])

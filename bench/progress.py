@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 NOTE_SECONDS = 30.0
+# What is reported sooner was done before: a training that goes on from a checkpoint is as slow as its new epochs.
+AT_ONCE = 0.5
 
 
 class RichProgress:
@@ -64,6 +67,13 @@ class RichProgress:
         return self._display
 
 
+def pace(speed: float) -> str:
+    """Steps per second in words; slow ones, such as epochs, by their seconds."""
+    if 0 < speed < 0.5:
+        return f"{1 / speed:,.0f} s each"
+    return f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s"
+
+
 def _rich_display() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -75,7 +85,7 @@ def _rich_display() -> Any:
 
         def render(self, task: Any) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s", style="cyan")
+            return Text(pace(speed) if speed else "", style="cyan")
 
     return Bars(
         TextColumn("{task.description}", markup=False),
@@ -98,16 +108,19 @@ class QuietProgress:
     def track(self, description: str, total: int) -> Callable[[int], None]:
         """Report at most every `seconds` how far the step is."""
         start = told = time.monotonic()
-        done = 0
+        done = before = 0
 
         def advance(steps: int) -> None:
-            nonlocal told, done
-            done += steps
+            nonlocal told, done, before
             now = time.monotonic()
+            if not done and now - start < AT_ONCE:
+                before = steps
+            done += steps
             if now - told >= self._seconds:
                 told = now
-                left = (now - start) * (total - done) / max(done, 1)
-                self.note(f"{description}: {done} of {total}, {done / (now - start):.1f}/s, {left:.0f} s left")
+                speed = (done - before or done) / (now - start)
+                left = (total - done) / speed if speed else math.inf
+                self.note(f"{description}: {done} of {total}, {pace(speed)}, {left:.0f} s left")
 
         return advance
 

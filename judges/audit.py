@@ -18,7 +18,8 @@ from bench.cards import Settings
 from bench.contracts import ASPECTS, Dataset, Ints, Judge, Lists, Longs, Progress, Ragged, Requests, Verdict
 from bench.encoding_cache import CachedEncoder
 from bench.judging import Case, Seated
-from bench.judging_store import NO_LIST, cost_of, system_name
+from bench.judging_store import NO_LIST, cost_of
+from bench.naming import system_name
 from judges import controls
 from judges.human import read_labels
 from judges.pairwise import Choices, Pairing, rotation

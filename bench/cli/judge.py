@@ -147,7 +147,7 @@ def _table(done: Judged, others: list[Judged]) -> object:
 
 def _called(done: Judged) -> str:
     """The model with the settings that somebody chose."""
-    from bench.judging_store import system_name
+    from bench.naming import system_name
 
     return system_name(done.result.model, done.result.settings.get("model", {}), done.result.dataset)
 

@@ -224,6 +224,8 @@ def _result_table(result: Result) -> object:
 
 
 def _controls_table(result: Result, others: list[Result]) -> object:
+    from bench.naming import system_name
+
     names = [name for name in result.metrics if any(name in other.metrics for other in others)]
     made = table("model", "condition", "told", *names, "run", left=3)
 
@@ -234,8 +236,8 @@ def _controls_table(result: Result, others: list[Result]) -> object:
     for other in sorted([result, *others], key=height, reverse=True):
         values = [shown(other.metrics[name].value) if name in other.metrics else "-" for name in names]
         style = "bold" if other.run == result.run else None
-        # The last part of the id tells two runs of one model with different settings apart.
-        made.add_row(other.model, other.condition, _told(other), *values, other.run.rpartition("-")[2], style=style)
+        called = system_name(other.model, other.settings.get("model", {}), other.dataset)
+        made.add_row(called, other.condition, _told(other), *values, other.run.rpartition("-")[2], style=style)
     return made
 
 

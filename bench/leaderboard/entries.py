@@ -15,6 +15,7 @@ from bench import footprint, journal, registry
 from bench.errors import CheckError, InputError
 from bench.identity import canonical_json, digest
 from bench.leaderboard.rows import AskedLLM, Contamination, Cost, JudgedBy, Latency, Metric, Origin, Row, Training
+from bench.naming import flatten
 from bench.probing import PROBES
 from bench.results import MetricValue, Result, read_result
 from bench.runs import JOURNAL, MODELS, RESULT
@@ -158,7 +159,7 @@ def with_variants(rows: Iterable[Row]) -> list[Row]:
     model's own defaults: the model as it comes has a name without settings. Its size always has a place (`SIZE`).
     """
     rows = list(rows)
-    flat = {row.id: _flatten(row.settings.get("model", {})) for row in rows}
+    flat = {row.id: flatten(row.settings.get("model", {})) for row in rows}
     together: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         together.setdefault((row.model, row.dataset), []).append(row)
@@ -195,7 +196,7 @@ def with_variants(rows: Iterable[Row]) -> list[Row]:
 def _defaults(model: str) -> dict[str, Any]:
     """A model's settings where nobody sets any; nothing where it is not installed here, or cannot do without some."""
     with suppress(InputError, CheckError, ValidationError):
-        return _flatten(registry.get("models", model).Settings().model_dump(mode="json"))
+        return flatten(registry.get("models", model).Settings().model_dump(mode="json"))
     return {}
 
 
@@ -294,10 +295,3 @@ def _origin(provenance: dict[str, Any]) -> Origin:
         cores=hardware.get("cores"),
         gpu=hardware.get("gpu"),
     )
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -1,6 +1,6 @@
 import io
 
-from bench.progress import QuietProgress, RichProgress, SilentProgress
+from bench.progress import QuietProgress, RichProgress, SilentProgress, pace
 
 
 def test_quiet_progress_reports_now_and_then():
@@ -14,6 +14,25 @@ def test_quiet_progress_reports_now_and_then():
     patient = QuietProgress(stream := io.StringIO())
     patient.track("ranking", 10)(10)
     assert stream.getvalue() == ""
+
+
+def test_what_was_done_before_is_not_taken_for_speed(monkeypatch):
+    clock = iter([0.0, 0.0, 90.0])
+    monkeypatch.setattr("bench.progress.time.monotonic", lambda: next(clock))
+    advance = QuietProgress(stream := io.StringIO()).track("sasrec", 40)
+    advance(30)
+    advance(3)
+    assert stream.getvalue() == "sasrec: 33 of 40, 30 s each, 210 s left\n"
+
+
+def test_slow_steps_are_told_by_their_seconds():
+    assert [pace(speed) for speed in (0, 1 / 33, 0.5, 9.96, 1234.4)] == [
+        "0.0/s",
+        "33 s each",
+        "0.5/s",
+        "10.0/s",
+        "1,234/s",
+    ]
 
 
 def test_silent_progress_says_nothing(capsys):
