@@ -231,7 +231,11 @@ def dpr_over(backbone: type[SequentialRecommender], name: str) -> type[DPR]:
                 "Training instances lie inside the train slice. The router's own decision picks the tower at evaluation.",
                 "SEQ bypasses the fusion: it scores with h_u of the jointly trained encoder.",
                 "Stage 2 mixes prompts that name one genre with prompts that name all; Stage 3 replays a share of them, so "
-                "that one model serves every condition. whole=1 replay=0 is the reading closest to the paper's text.",
+                "that one model serves every condition. tag_epochs=0 whole=1, genre prompts alone that name all, fits the paper's "
+                "POS cells; whole=1 replay=0 adds a Stage 3 of tags alone.",
+                "Measured on MovieLens-1M (seed 0, condition genres, POS and NEG NDCG@10; published .575 and .177): as it comes .541 "
+                "and .148, with backbone.dim=32 .487 and .138; tag_epochs=0 whole=1 .603 and .164, with noise=0 .587 and .164, "
+                "with temperature=0.5 too .601 and .163.",
             ),
         )
 
