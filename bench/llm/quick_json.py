@@ -11,7 +11,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def dump(value: Any) -> bytes:
-    """A value as one line of JSON. A lone surrogate, which UTF-8 cannot hold, is escaped.
+    """A value as one line of JSON. A lone surrogate, which UTF-8 cannot hold, is escaped; what JSON has no number for is null.
 
     Raises:
         TypeError: the value is no JSON.
@@ -24,6 +24,8 @@ def dump(value: Any) -> bytes:
 
 def load(text: bytes | str) -> Any:
     """The value of a JSON text; NaN, infinities and escaped lone surrogates are taken, as some servers send them.
+
+    A whole number beyond 64 bits is a float, as it is for most that read JSON.
 
     Raises:
         ValueError: it is not JSON.
