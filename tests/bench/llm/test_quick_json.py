@@ -9,9 +9,8 @@ from bench.llm.contracts import Answer
 from bench.llm.core import decode, encode
 from bench.llm.quick_json import dump, load
 
-NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
-    st.none() | st.booleans() | NUMBERS | st.text(st.characters()),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters()), inner, max_size=3),
     max_leaves=8,
 )
@@ -22,10 +21,17 @@ def test_any_value_comes_back(value):
     assert load(dump(value)) == value == json.loads(dump(value))
 
 
+@pytest.mark.parametrize(
+    "value", [math.inf, {"logprobs": [-0.5, -math.inf], "parsed": None}, [{"id": -(2**63) - 1}, 2**64]]
+)
+def test_numbers_that_orjson_would_change(value):
+    assert load(dump(value)) == value == load(dump(value).decode())
+    assert dump({"parsed": None}) == b'{"parsed":null}' and math.isnan(load(dump([math.nan]))[0])
+
+
 def test_what_orjson_refuses():
     assert load(dump({"title": "\ud800", "big": 2**70})) == {"title": "\ud800", "big": 2**70}
     assert math.isnan(load('{"logprob": NaN}')["logprob"]) and load(b'"\\ud800"') == "\ud800"
-    assert load(dump(-(2**63) - 1)) == float(-(2**63) - 1) and dump([math.inf, math.nan]) == b"[null,null]"
     with pytest.raises(ValueError):
         load(b'{"half": ')
     with pytest.raises(TypeError):
