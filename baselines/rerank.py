@@ -151,7 +151,7 @@ class Rerank(AsksLLM):
         base = self._base_class()
         values: dict[str, Any] = self.settings.backbone.model_dump() if self.settings.base == SASREC else {}
         if not values:
-            values = {key: value for key, value in dataset.card.model_settings.items() if base.Settings.has(key)}
+            values = base.Settings.fitting(dataset.card.model_settings)
         self.base = context.fitted(self.settings.base, dataset, values | self._base_values())
         self.words, self.seed = ItemWords.of(dataset), context.seed
 

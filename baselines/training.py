@@ -121,8 +121,7 @@ class Loop:
             # A launcher that quietly started one process is told by the missing line.
             self.context.progress.note(f"{self.name}: trained by {parallel.world()} processes")
         self._resume()
-        advance = self.context.progress.track(self.name, self.schedule.epochs)
-        advance(self.at.epoch)
+        advance = self.context.progress.track(self.name, self.schedule.epochs, self.at.epoch)
         while not self.at.done and self.at.epoch < self.schedule.epochs:
             self._epoch()
             if parallel.rank() == 0:

@@ -113,6 +113,11 @@ class Settings(BaseModel):
         return isinstance(inner, type) and issubclass(inner, Settings) and inner.has(rest)
 
     @classmethod
+    def fitting(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Those of the values by (dotted) name that there are settings for, such as a dataset's for any model."""
+        return {key: value for key, value in values.items() if cls.has(key)}
+
+    @classmethod
     def parse(cls, owner: str, values: dict[str, Any]) -> Self:
         """Build the settings of `owner` from strings such as those of `--set`.
 

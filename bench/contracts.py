@@ -225,8 +225,8 @@ class Scores:
 class Progress(Protocol):
     """Tells a person how far a long step is. `track` opens a bar; the returned callable advances it by its argument."""
 
-    def track(self, description: str, total: int) -> Callable[[int], None]:
-        """Open a bar of `total` steps."""
+    def track(self, description: str, total: int, done: int = 0) -> Callable[[int], None]:
+        """Open a bar of `total` steps, of which `done` were made before, such as by a run that goes on."""
 
     def note(self, message: str) -> None:
         """One line about what happens next or has happened."""

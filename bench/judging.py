@@ -231,8 +231,7 @@ def _judge_missing(case: Case, judge: Judge, missing: Longs, writer: journal.Wri
     empty = ~(case.items[missing] != NO_ITEM).any(1)
     chunk: list[dict[str, Any]] = [_row(case, place, Verdict(None, failure=NO_LIST)) for place in missing[empty]]
     left = missing[~empty]
-    advance = progress.track(f"judging {case.asked.about['model']}", len(case.rows))
-    advance(len(case.rows) - len(left))
+    advance = progress.track(f"judging {case.asked.about['model']}", len(case.rows), len(case.rows) - len(left))
     try:
         for place, verdict in _verdicts(judge, _taken(case.lists, left)):
             chunk.append(_row(case, left[place], verdict))

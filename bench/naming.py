@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,18 +20,24 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def usual_settings(model: str, dataset: str | None = None) -> dict[str, Any]:
+    """A model's settings where nobody sets any, flat: its defaults, and the dataset's own where one is named.
+
+    Nothing where a package is not installed here, or the model cannot do without a choice.
+    """
+    with suppress(InputError, CheckError, ValidationError):
+        found = registry.get("models", model).Settings
+        suited = {} if dataset is None else registry.get("datasets", dataset).card.model_settings
+        return flatten(found.parse(model, found.fitting(suited)).model_dump(mode="json"))
+    return {}
+
+
 def system_name(model: str, settings: dict[str, Any], dataset: str) -> str:
     """A model with those of its settings that a person gave, such as `dpr_sas prompt=mismatched backbone.dim=32`.
 
     Settings that are the class's defaults, or the dataset's own for such a model, are nobody's choice.
     """
-    try:
-        found = registry.get("models", model).Settings
-        suited = registry.get("datasets", dataset).card.model_settings
-        usual = found.parse(model, {key: value for key, value in suited.items() if found.has(key)})
-    except (InputError, CheckError, ValidationError):
-        return model  # Of a package that is not installed here, or a model that is nothing without a choice.
-    known = flatten(usual.model_dump(mode="json"))
+    known = usual_settings(model, dataset)
     own = {
         name: value
         for name, value in flatten(settings).items()

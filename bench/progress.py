@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -10,8 +9,6 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 NOTE_SECONDS = 30.0
-# What is reported sooner was done before: a training that goes on from a checkpoint is as slow as its new epochs.
-AT_ONCE = 0.5
 
 
 class RichProgress:
@@ -21,12 +18,12 @@ class RichProgress:
         self._display: Any = None
         self._open = 0
 
-    def track(self, description: str, total: int) -> Callable[[int], None]:
-        """Open a bar of `total` steps; the returned callable advances it."""
+    def track(self, description: str, total: int, done: int = 0) -> Callable[[int], None]:
+        """Open a bar of `total` steps, `done` of them made before; the returned callable advances it."""
         display = self._shown()
         bar = display.add_task(description, total=total)
         self._open += 1
-        done = 0
+        begun, done = done, 0
 
         def advance(steps: int) -> None:
             nonlocal done
@@ -38,6 +35,7 @@ class RichProgress:
                 if self._open == 0:
                     self.close()
 
+        advance(begun)  # The bar's speed leaves out its first report.
         return advance
 
     def note(self, message: str) -> None:
@@ -105,21 +103,19 @@ class QuietProgress:
     def __init__(self, stream: TextIO | None = None, seconds: float = NOTE_SECONDS) -> None:
         self._stream, self._seconds = stream, seconds
 
-    def track(self, description: str, total: int) -> Callable[[int], None]:
-        """Report at most every `seconds` how far the step is."""
+    def track(self, description: str, total: int, done: int = 0) -> Callable[[int], None]:
+        """Report at most every `seconds` how far the step is; speed is that of the steps that were not `done` before."""
         start = told = time.monotonic()
-        done = before = 0
+        begun = done
 
         def advance(steps: int) -> None:
-            nonlocal told, done, before
-            now = time.monotonic()
-            if not done and now - start < AT_ONCE:
-                before = steps
+            nonlocal told, done
             done += steps
+            now = time.monotonic()
             if now - told >= self._seconds:
                 told = now
-                speed = (done - before or done) / (now - start)
-                left = (total - done) / speed if speed else math.inf
+                speed = (done - begun) / (now - start)
+                left = (now - start) * (total - done) / max(done - begun, 1)
                 self.note(f"{description}: {done} of {total}, {pace(speed)}, {left:.0f} s left")
 
         return advance

@@ -50,8 +50,8 @@ def rank_missing(
     if llm is None:
         took |= _request_latency(plan, model, shown, todo[0])
     writer.add("fitted", key=checkpoint.key, device=device, gpu=gpu, precision=checkpoint.precision, **took)
-    advance = progress.track(f"ranking {plan.config.model}", len(examples))
-    advance(len(examples) - sum(stop - start for start, stop in todo))
+    ranked = len(examples) - sum(stop - start for start, stop in todo)
+    advance = progress.track(f"ranking {plan.config.model}", len(examples), ranked)
     for start, stop in todo:
         batch = shown.take(np.arange(start, stop))
         began = time.perf_counter()

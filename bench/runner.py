@@ -103,9 +103,8 @@ def make_plan(
     """
     task_class, model = registry.get("tasks", config.task), registry.get("models", config.model)
     suited = registry.get("datasets", config.dataset).card.model_settings
-    fitting = {key: value for key, value in suited.items() if model.Settings.has(key)}
     own = {key: value for key, value in config.settings.items() if not key.startswith(TASK_PREFIX)}
-    model_settings = model.Settings.parse(config.model, fitting | own)
+    model_settings = model.Settings.parse(config.model, model.Settings.fitting(suited) | own)
     task_values = _task_values(config, task_class)
     if dataset is None:
         dataset = scoring.load_dataset(config.dataset, config.data_dir, progress)

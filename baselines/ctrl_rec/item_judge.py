@@ -92,7 +92,7 @@ class ItemJudge(ReadsWords):
     def prepare(self, config: WriteConfig, progress: Progress) -> None:
         """Fit the base model, or take the one that is there, and propose the items of every request."""
         base = registry.get("models", self.settings.base)
-        suited = {k: v for k, v in self.dataset.card.model_settings.items() if base.Settings.has(k)}
+        suited = base.Settings.fitting(self.dataset.card.model_settings)
         model, _ = Store(config.out / MODELS).fitted(
             self.settings.base, self.dataset, suited, self.settings.seed, resolve_device(config.device), progress
         )

@@ -202,8 +202,7 @@ class _Watch(TrainerCallback):
         self._writer: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._advance = self._context.progress.track(self._name, state.max_steps)
-        self._advance(state.global_step)
+        self._advance = self._context.progress.track(self._name, state.max_steps, state.global_step)
         if parallel.rank() == 0:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from bench import footprint, journal, registry
-from bench.errors import CheckError, InputError
+from bench import footprint, journal
+from bench.errors import InputError
 from bench.identity import canonical_json, digest
 from bench.leaderboard.rows import AskedLLM, Contamination, Cost, JudgedBy, Latency, Metric, Origin, Row, Training
-from bench.naming import flatten
+from bench.naming import flatten, usual_settings
 from bench.probing import PROBES
 from bench.results import MetricValue, Result, read_result
 from bench.runs import JOURNAL, MODELS, RESULT
@@ -171,7 +168,7 @@ def with_variants(rows: Iterable[Row]) -> list[Row]:
         }
         for key, group in together.items()
     }
-    usual = {model: _defaults(model) for (model, _), names in differing.items() if names}
+    usual = {model: usual_settings(model) for (model, _), names in differing.items() if names}
 
     def told(row: Row, name: str) -> bool:
         own, default = flat[row.id], usual.get(row.model, {})
@@ -191,13 +188,6 @@ def with_variants(rows: Iterable[Row]) -> list[Row]:
         )
         for row in rows
     ]
-
-
-def _defaults(model: str) -> dict[str, Any]:
-    """A model's settings where nobody sets any; nothing where it is not installed here, or cannot do without some."""
-    with suppress(InputError, CheckError, ValidationError):
-        return flatten(registry.get("models", model).Settings().model_dump(mode="json"))
-    return {}
 
 
 def read_probes(out: Path) -> list[Probe]:

@@ -227,7 +227,7 @@ class Planner:
                     values = registry.get("datasets", self.options.dataset).card.model_settings
                 else:
                     values = {} if inner is None else inner.model_dump(mode="json")
-                settings = base.Settings.parse(name, {key: values[key] for key in values if base.Settings.has(key)})
+                settings = base.Settings.parse(name, base.Settings.fitting(values))
             except (InputError, CheckError):
                 break
             guess = self._training(name, base, settings, cell.seed, timings, counted)

@@ -14,7 +14,7 @@ def test_a_system_is_named_with_what_somebody_chose():
 def test_what_suits_the_dataset_is_nobodys_choice():
     from tasks.datasets.mini import Mini
 
-    suited = {name: value for name, value in Mini.card.model_settings.items() if SASRec.Settings.has(name)}
+    suited = SASRec.Settings.fitting(Mini.card.model_settings)
     made = SASRec.Settings.parse("sasrec", suited).model_dump(mode="json")
     assert suited and system_name("sasrec", made, "mini") == "sasrec"
     assert system_name("sasrec", made, "ml-1m") != "sasrec"
