@@ -38,13 +38,13 @@ def write(folder: Path, form: str, events=EVENTS, items=ITEMS, clock: bool = Tru
     elif form.startswith("jsonl"):
         for path, frame in ((left, table), (right, things)):
             data = "".join(json.dumps(row) + "\n" for row in frame.iter_rows(named=True)).encode()
-            path.write_bytes(gzip.compress(data) if form.endswith("gz") else data)
+            path.write_bytes(gzip.compress(data, mtime=0) if form.endswith("gz") else data)
     else:
         separator = "\t" if form == "tsv" else ","
         flat = things.with_columns(pl.col("labels").list.join("|")) if "labels" in things.columns else things
         for path, frame in ((left, table), (right, flat)):
             data = frame.write_csv(separator=separator).encode()
-            path.write_bytes(gzip.compress(data) if form.endswith("gz") else data)
+            path.write_bytes(gzip.compress(data, mtime=0) if form.endswith("gz") else data)
     return left, right
 
 
@@ -177,11 +177,12 @@ def test_files_of_another_form_or_kind_are_told(tmp_path):
     [
         (b"", r"items\.csv is empty"),
         ("item,title,labels\na,A,x\n".encode("utf-16"), r"items\.csv is not UTF-8 text \(it looks like UTF-16"),
-        (gzip.compress("item,title,labels\na,A,x\n".encode("utf-16")), "it looks like UTF-16"),
+        (gzip.compress("item,title,labels\na,A,x\n".encode("utf-16"), mtime=0), "it looks like UTF-16"),
         ("item,title,labels\na,A,x\nb,Crème,x\n".encode("latin-1"), r"line 3: expected UTF-8 text"),
         (b'item,title,labels\na,"A, ""B""",x\nb,"B', r"line 3: a quote opens here and never closes"),
         (b"item,title,labels\na,A,x\nb", r"row 2: no title"),
     ],
+    ids=["empty", "utf-16", "utf-16 packed", "latin-1", "an open quote", "a row cut short"],
 )
 def test_a_csv_that_was_cut_or_re_encoded_is_told_with_its_line(tmp_path, data, told):
     path = tmp_path / ("items.csv.gz" if data.startswith(b"\x1f\x8b") else "items.csv")
