@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 import time
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from typing import Any, Literal, Protocol
 
 from bench.errors import BusyError
@@ -61,8 +64,17 @@ def carry_out(config: RunConfig) -> Outcome:
     return Outcome("done", "", took(), {name: metric.value for name, metric in run.metrics.items()})
 
 
+def _end_with_the_sweep() -> None:
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
+    wait([sweep.sentinel])
+    # At once, as if it had been killed itself: a run goes on from what is on disk, and a sweep begun anew must not find it busy.
+    os._exit(1)
+
+
 def in_process(pipe: Any, config: RunConfig, threads: int, devices: str | None) -> None:
-    """The life of a local worker: set up before torch is loaded, run, tell."""
+    """The life of a local worker: set up before torch is loaded, run, tell; it ends with the sweep that began it, however that ends."""
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices

@@ -21,10 +21,15 @@ def finished(*arguments: Any, cwd: Path | None = None, **environment: str) -> su
     )
 
 
+def begun(*arguments: Any, cwd: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
+    """`bench ARGUMENTS`, under way and silent."""
+    silent = subprocess.DEVNULL
+    return subprocess.Popen(_command(arguments), cwd=cwd, env=_with(environment), stdout=silent, stderr=silent)
+
+
 def killed_after(asked: Sized, requests: int, *arguments: Any, cwd: Path | None = None, **environment: str) -> None:
     """`bench ARGUMENTS`, killed once a server's log `asked` has so many requests; it must not have ended by itself."""
-    silent = subprocess.DEVNULL
-    process = subprocess.Popen(_command(arguments), cwd=cwd, env=_with(environment), stdout=silent, stderr=silent)
+    process = begun(*arguments, cwd=cwd, **environment)
     while process.poll() is None and len(asked) < requests:
         time.sleep(0.01)
     assert process.poll() is None, f"ended with {process.returncode} after {len(asked)} requests"

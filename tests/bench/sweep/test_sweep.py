@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench import journal
@@ -22,6 +24,7 @@ from bench.sweep.plan import Cell, plan_cells
 from bench.sweep.run import sweep
 from bench.sweep.schedule import Scheduler, State
 from bench.sweep.work import Outcome
+from tests.tools.command_line import begun
 
 
 def write(folder: Path, text: str) -> Path:
@@ -214,6 +217,28 @@ device: cpu
     assert summary["cells"] == summary["done"] == 2 and summary["rows"][0]["metrics"]["ndcg@10"] > 0
     assert {one.status for one in plan_cells(grid, out, SilentProgress())} == {"done"}
     assert cli.main(["sweep", str(tmp_path / "grid.yaml"), "--out", str(out), "--json"]) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_leaves_no_worker_behind(tmp_path: Path) -> None:
+    grid = write(
+        tmp_path, "tasks: [seq]\nmodels: [{model: sasrec, settings: {epochs: 500}}]\nlimit: 100\ndevice: cpu\n"
+    )
+    began = begun("sweep", grid, "--out", tmp_path / "out")
+    try:
+        while not list(tmp_path.glob("out/models/*.partial/*")):
+            assert began.poll() is None, "ended before its first epoch did"
+            time.sleep(0.05)
+        family = psutil.Process(began.pid).children(recursive=True)
+        assert family
+    finally:
+        began.kill()
+        began.wait()
+    # A minute, where the rest of the training would take many: only what ends by itself within it was told.
+    _, left = psutil.wait_procs(family, timeout=60)
+    assert not left, [process.cmdline() for process in left]
+    (cell,) = plan_cells(Grid.read(grid), tmp_path / "out", SilentProgress())
+    assert cell.status != "done"
 
 
 def test_room_is_refused_before_anything_begins() -> None:
