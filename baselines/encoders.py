@@ -17,7 +17,7 @@ from bench.cards import EncoderCard
 from bench.contracts import Bools, Floats, Progress
 from bench.encoding_cache import CachedEncoder, default_cache_directory, load_encoder
 from bench.errors import InputError
-from bench.text_batches import BATCH, clean, encoded_batches
+from bench.text_batches import BATCH, clean, encoded_batches, padded_states
 
 DEFAULT_ENCODER = "all-minilm-l6-v2"
 
@@ -200,14 +200,7 @@ class SentenceTransformerEncoder:
             cleaned, batch_size=BATCH, output_value="token_embeddings", show_progress_bar=False, convert_to_numpy=False
         )
         rows = [np.asarray(states.float().cpu(), np.float32) for states in found]
-        longest = max(len(row) for row in rows)
-        states, mask = (
-            np.zeros((len(rows), longest, rows[0].shape[1]), np.float32),
-            np.zeros((len(rows), longest), bool),
-        )
-        for place, row in enumerate(rows):
-            states[place, : len(row)], mask[place, : len(row)] = row, True
-        return states, mask
+        return padded_states(rows, rows[0].shape[1])
 
     @cached_property
     def _loaded(self) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.cards import EncoderCard
 from bench.contracts import Bools, Floats, Progress
+from bench.text_batches import clean, padded_states
 
 DIMENSION = 384
 _WORD = re.compile(r"[^\W_]+")
@@ -30,9 +31,10 @@ def _direction(word: str) -> Floats:
     return vector
 
 
-def _words(text: str) -> list[str]:
+def _directions(text: str) -> Floats:
+    """Those of a text's words in lower case, float32 [words, 384]."""
     # A text without a word is the empty word, so that every vector has a length.
-    return _WORD.findall(text.encode("utf-8", "replace").decode().lower()) or [""]
+    return np.stack([_direction(word) for word in _WORD.findall(clean(text).lower()) or [""]])
 
 
 class BagOfWords:
@@ -51,14 +53,9 @@ class BagOfWords:
         """Unit-length vectors, float32 [len(texts), 384], of the words in lower case, each as often as it stands there."""
         out = np.empty((len(texts), DIMENSION), np.float32)
         for row, text in enumerate(texts):
-            out[row] = np.sum([_direction(word) for word in _words(text)], axis=0)
+            out[row] = _directions(text).sum(0)
         return out / np.linalg.norm(out, axis=1, keepdims=True).clip(1e-9)
 
     def encode_tokens(self, texts: list[str]) -> tuple[Floats, Bools]:
         """The directions of the words of each text, float32 [n, T, 384], and which places are words, bool [n, T]."""
-        rows = [_words(text) for text in texts]
-        longest = max(map(len, rows), default=0)
-        states, real = np.zeros((len(rows), longest, DIMENSION), np.float32), np.zeros((len(rows), longest), bool)
-        for place, row in enumerate(rows):
-            states[place, : len(row)], real[place, : len(row)] = [_direction(word) for word in row], True
-        return states, real
+        return padded_states([_directions(text) for text in texts], DIMENSION)

@@ -172,7 +172,7 @@ def probe_model(
     """
     data = load_dataset(dataset, data_dir, progress)
     kind = registry.get("models", model)
-    suited = {key: value for key, value in data.card.model_settings.items() if kind.Settings.has(key)}
+    suited = kind.Settings.fitting(data.card.model_settings)
     parsed = kind.Settings.parse(model, suited | settings)
     if hasattr(kind, "check"):
         kind.check(parsed, data)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bench.contracts import Floats, Progress
+from bench.contracts import Bools, Floats, Progress
 
 BATCH = 64
 
@@ -34,3 +34,12 @@ def encoded_batches(
         yield [row for text in batch for row in rows_of[text]], np.repeat(vectors, counts, axis=0)
         if advance is not None:
             advance(len(batch))
+
+
+def padded_states(rows: list[Floats], width: int) -> tuple[Floats, Bools]:
+    """Token states of n texts, each float32 [its tokens, width], as float32 [n, T, width] with bool [n, T], which places are tokens."""
+    longest = max(map(len, rows), default=0)
+    states, real = np.zeros((len(rows), longest, width), np.float32), np.zeros((len(rows), longest), bool)
+    for place, row in enumerate(rows):
+        states[place, : len(row)], real[place, : len(row)] = row, True
+    return states, real

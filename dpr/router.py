@@ -17,6 +17,7 @@ from baselines.encoders import CachedEncoder, PackagedMiniLM, default_cache_dire
 from bench.cards import RouterCard
 from bench.contracts import NEGATIVE, POSITIVE, Encoder, Floats, Progress
 from bench.errors import CheckError, InputError
+from bench.text_batches import clean
 from dpr.router_prompts import POOL, pool_sha256, read_report, training_prompts
 
 WEIGHTS = POOL / "weights.safetensors"
@@ -143,7 +144,7 @@ class BartRouter:
         distinct = list(dict.fromkeys(prompts))
         if not distinct:
             return np.empty(0, np.int8), np.empty(0, np.float32)
-        texts = [text.encode("utf-8", "replace").decode() for text in distinct]
+        texts = [clean(text) for text in distinct]
         found = self._pipeline(texts, candidate_labels=list(LABELS), hypothesis_template=HYPOTHESIS)
         answer = {
             text: (LABELS[result["labels"][0]], result["scores"][0])

@@ -56,7 +56,7 @@ def open_desk(
     fitted: dict[str, Recommender] = {}
     for name in models:
         known = registry.get("models", name).Settings
-        values = {key: value for key, value in suited.items() if known.has(key)} | dict((settings or {}).get(name, {}))
+        values = known.fitting(suited) | dict((settings or {}).get(name, {}))
         fitted[name], _ = store.fitted(name, data, values, seed, device, progress)
     desk = Desk(data, fitted)
     # Encoders and routers load at the first words they read; nobody should wait for that with a request of their own.

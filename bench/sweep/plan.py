@@ -113,7 +113,7 @@ def trained_for(plan: runner.Plan) -> Iterator[Wanted]:
         values = settings.model_dump(mode="json")
         inner = values.get("backbone") or {}
         groups = {key: values[key] for key in values if model.Settings.has(key) and isinstance(values[key], dict)}
-        own = groups or {key: inner[key] for key in inner if model.Settings.has(key)}
+        own = groups or model.Settings.fitting(inner)
         try:
             settings = model.Settings.parse(name, own)
         except (InputError, CheckError):

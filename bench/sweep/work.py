@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from typing import Any, Literal, Protocol
 
 from bench.errors import BusyError
@@ -67,7 +66,7 @@ def carry_out(config: RunConfig) -> Outcome:
 def _end_with_the_sweep() -> None:
     sweep = multiprocessing.parent_process()
     assert sweep is not None
-    wait([sweep.sentinel])
+    sweep.join()
     # At once, as if it had been killed itself: a run goes on from what is on disk, and a sweep begun anew must not find it busy.
     os._exit(1)
 
