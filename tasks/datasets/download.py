@@ -127,8 +127,7 @@ def _save(
     url: str, source: IO[bytes], part: Path, have: int, length: str | None, max_bytes: int, progress: Progress | None
 ) -> None:
     expected = have + int(length) if length and length.isdigit() else None
-    advance: Advance = (lambda _: None) if progress is None else progress.track(f"download {url}", expected or 0)
-    advance(have)
+    advance: Advance = (lambda _: None) if progress is None else progress.track(f"download {url}", expected or 0, have)
     with part.open("ab" if have else "wb") as sink:
         while chunk := source.read(CHUNK_BYTES):
             have += len(chunk)

@@ -73,8 +73,8 @@ class Recorder:
     def __init__(self) -> None:
         self.bars: list[list[int]] = []
 
-    def track(self, description: str, total: int):
-        self.bars.append([total, 0])
+    def track(self, description: str, total: int, done: int = 0):
+        self.bars.append([total, done])
         bar = self.bars[-1]
 
         def advance(steps: int) -> None:
